@@ -1,0 +1,5 @@
+"""``python -m miase``."""
+
+from miase.cli import main
+
+main()

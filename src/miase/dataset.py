@@ -1,0 +1,233 @@
+"""Training examples: (recordings, seed, epoch, index) -> one excerpt, the same for any number of workers."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from miase.audio import AudioInfo, find_sounds, load, probe
+from miase.config import DataConfig
+from miase.corpus import discover, read_manifest
+from miase.errors import AudioError, CorpusError, MiaseError
+from miase.mixing import fit_length
+from miase.noise import synthetic, white
+
+Samples = NDArray[np.float32]
+VALID_EPOCH = 2**31  # the "epoch" of the validation examples, which never change
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The readable recordings of a folder, and why the others are not."""
+
+    infos: tuple[AudioInfo, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Their length together."""
+        return sum(info.seconds for info in self.infos)
+
+    def fingerprint(self) -> str:
+        """A hash of names and lengths, by which a resumed run knows its recordings."""
+        lines = [f"{info.path.name}\t{info.n_frames}\t{info.sample_rate}" for info in self.infos]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def find_recordings(paths: Sequence[Path], where: Path) -> Recordings:
+    """Probe sound files; those that cannot be read are named in ``failures``.
+
+    Raises:
+        CorpusError: none can be read.
+    """
+    infos, failures = [], []
+    for path in paths:
+        try:
+            infos.append(probe(path))
+        except AudioError as error:
+            failures.append(str(error))
+    if not infos:
+        reason = f" ({failures[0]})" if failures else ""
+        raise CorpusError(
+            f"{where} holds no sound file that can be read{reason}; name a folder of recordings"
+        )
+    return Recordings(tuple(infos), tuple(failures))
+
+
+def split_recordings(recordings: Recordings, valid_share: float) -> tuple[list[AudioInfo], list[AudioInfo]]:
+    """Recordings for training and for validation, told apart by a hash of their names.
+
+    A single recording serves as both.
+    """
+    ranked = sorted(recordings.infos, key=lambda info: hashlib.sha256(info.path.name.encode()).digest())
+    n_valid = max(1, round(valid_share * len(ranked))) if valid_share > 0 else 0
+    if len(ranked) == 1:
+        return ranked, ranked[:n_valid]
+    n_valid = min(n_valid, len(ranked) - 1)
+    return sorted(ranked[n_valid:], key=lambda info: info.path), ranked[:n_valid]
+
+
+class NoiseSource:
+    """Where added noise comes from: artificial kinds by name, and folders of recordings.
+
+    Args:
+        sources: white, synthetic, residual (made by the objective, not here) or folders.
+        sample_rate: in Hz.
+
+    Raises:
+        CorpusError: a source is neither a known name nor a folder with sound files.
+    """
+
+    def __init__(self, sources: Sequence[str], sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.sources: list[str | list[AudioInfo]] = []
+        for source in sources:
+            if source in ("white", "synthetic"):
+                self.sources.append(source)
+            elif source != "residual":
+                folder = Path(source)
+                if not folder.is_dir():
+                    raise CorpusError(
+                        f"noise source {source!r} is no folder; it must be white, synthetic, residual or a folder"
+                    )
+                self.sources.append(list(find_recordings(find_sounds(folder), folder).infos))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Samples:
+        """Noise of ``n`` samples, (time,); silence when the only source is the residual."""
+        if not self.sources:
+            return np.zeros(n, np.float32)
+        source = self.sources[rng.integers(len(self.sources))]
+        if source == "white":
+            return white(n, rng)
+        if source == "synthetic":
+            return synthetic(n, self.sample_rate, rng)
+        for _ in range(10):
+            info = source[rng.integers(len(source))]
+            assert isinstance(info, AudioInfo)
+            try:
+                return fit_length(_read_excerpt(info, n, self.sample_rate, rng, loop=False), n, rng)
+            except MiaseError:
+                continue  # a silent or unreadable stretch: draw another
+        raise CorpusError(
+            f"ten draws from the noise folder of {info.path} were silent or unreadable; check its files"
+        )
+
+
+class Examples(Dataset[dict[str, Tensor]]):
+    """Excerpts of recordings with the fields that an objective needs.
+
+    The key of an example is (epoch, index, position): where in the run it is asked for, and which recording. All that
+    is random in it follows from the seed and this key.
+    """
+
+    def __init__(
+        self,
+        infos: Sequence[AudioInfo],
+        needs: frozenset[str],
+        config: DataConfig,
+        sample_rate: int,
+        seed: int,
+        noise: NoiseSource,
+        clean_of: dict[Path, Path] | None = None,
+    ) -> None:
+        self.infos = list(infos)
+        self.needs = needs
+        self.n_samples = max(1, round(config.excerpt_seconds * sample_rate))
+        self.sample_rate = sample_rate
+        self.seed = seed
+        self.noise = noise
+        self.clean_of = clean_of or {}
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Tensor]:
+        epoch, position, index = key
+        rng = np.random.default_rng((self.seed, epoch, position))
+        fields: dict[str, Samples] = {}
+        for attempt in range(len(self.infos)):
+            info = self.infos[(index + attempt) % len(self.infos)]
+            start_rng = np.random.default_rng((self.seed, epoch, position, 1))
+            try:
+                fields["noisy"] = _read_excerpt(info, self.n_samples, self.sample_rate, start_rng)
+                if "clean" in self.needs:
+                    start_rng = np.random.default_rng((self.seed, epoch, position, 1))
+                    clean = probe(self.clean_of[info.path])
+                    fields["clean"] = _read_excerpt(clean, self.n_samples, self.sample_rate, start_rng)
+                break
+            except AudioError:
+                continue  # the header was readable, the samples are not: the next recording takes its place
+        else:
+            raise CorpusError("none of the recordings can be read to its end")
+        if "noise" in self.needs:
+            fields["noise"] = self.noise.draw(self.n_samples, rng)
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in fields.items()
+        }
+
+
+def _read_excerpt(
+    info: AudioInfo, n: int, sample_rate: int, rng: np.random.Generator, *, loop: bool = True
+) -> Samples:
+    """``n`` samples at ``sample_rate`` from a random place of a random channel, (time,).
+
+    A recording that is shorter is repeated, or returned as short as it is when ``loop`` is False.
+    """
+    n_frames = -(-n * info.sample_rate // sample_rate)
+    latest = max(0, info.n_frames - n_frames)
+    start = int(rng.integers(latest + 1))
+    samples, _ = load(info.path, sample_rate, start, min(n_frames, info.n_frames))
+    excerpt = samples[rng.integers(len(samples))][:n]
+    if loop and len(excerpt) < n:
+        excerpt = np.resize(excerpt, n)
+    return excerpt
+
+
+def n_steps_of_epoch(n_recordings: int, batch_size: int) -> int:
+    """Steps in which each recording is met about once."""
+    return max(1, n_recordings // batch_size)
+
+
+def batches(
+    examples: Examples, batch_size: int, seed: int, epoch: int, first_step: int = 0, workers: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """The batches of an epoch from its step ``first_step`` on, in an order that follows from seed and epoch."""
+    n_steps = n_steps_of_epoch(len(examples), batch_size)
+    order = np.random.default_rng((seed, epoch)).permutation(len(examples))
+    order = np.resize(order, n_steps * batch_size)
+    keys = [
+        [(epoch, p, int(order[p])) for p in range(s * batch_size, (s + 1) * batch_size)]
+        for s in range(first_step, n_steps)
+    ]
+    loader: DataLoader[Any] = DataLoader(examples, batch_sampler=keys, num_workers=workers)
+    yield from loader
+
+
+def clean_partners(noisy_dir: Path) -> dict[Path, Path]:
+    """The clean file of each noisy file of a folder that ``miase corpus`` made.
+
+    Raises:
+        CorpusError: the folder has no manifest that names clean files.
+    """
+    pairs = {
+        noisy_dir / item.noisy: noisy_dir / item.clean
+        for item in read_manifest(noisy_dir)
+        if item.clean is not None
+    }
+    if not pairs:
+        raise CorpusError(
+            f"{noisy_dir} names no clean files in its manifest.jsonl; use an objective that needs none"
+        )
+    return pairs
+
+
+def noisy_files(noisy_dir: Path) -> list[Path]:
+    """The noisy files of any folder of recordings, or of one made by ``miase corpus``."""
+    return discover(noisy_dir)

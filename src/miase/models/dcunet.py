@@ -1,0 +1,107 @@
+"""The deep complex U-Net (Choi et al. 2019) with a choice of bottlenecks, as one class."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from miase.config import ModelConfig
+from miase.models.complex import (
+    ComplexBlock,
+    ComplexConv2d,
+    ComplexConvTranspose2d,
+    Pair,
+    bounded_mask,
+    complex_multiply,
+)
+from miase.models.transformer import ComplexBottleneck, RealBottleneck, in_windows
+from miase.stft import Stft
+
+
+class Layer(NamedTuple):
+    """One layer of the encoder: complex channels that it gives, kernel and stride along (freq, frame)."""
+
+    channels: int
+    kernel: Pair
+    stride: Pair
+
+
+class Architecture(NamedTuple):
+    """What tells one U-Net from another: its encoder, which the decoder mirrors, and its bottleneck."""
+
+    encoder: tuple[Layer, ...]
+    bottleneck: type[RealBottleneck] | type[ComplexBottleneck] | None
+
+
+class DCUNet(nn.Module):
+    """Noisy waveform in, enhanced waveform out: STFT, complex U-Net, bounded complex mask, inverse STFT.
+
+    The network sees the spectrum divided by its own level, a power mean over ``config.level_seconds`` around each
+    frame, and with magnitudes raised to ``config.compression``; the mask multiplies the spectrum itself. So the
+    estimate scales with the input and has no delay.
+    """
+
+    def __init__(self, architecture: Architecture, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.stft = Stft(config.n_fft, config.hop_length)
+        layers = architecture.encoder
+        channels = [1, *(layer.channels for layer in layers)]
+        self.encoder = nn.ModuleList(
+            ComplexBlock(
+                ComplexConv2d(channels[i], layer.channels, layer.kernel, layer.stride), layer.channels
+            )
+            for i, layer in enumerate(layers)
+        )
+        self.bottleneck = (
+            architecture.bottleneck(channels[-1], config.n_blocks) if architecture.bottleneck else None
+        )
+        self.decoder = nn.ModuleList()
+        for i in range(len(layers) - 1, 0, -1):
+            skipped = 0 if i == len(layers) - 1 else channels[i + 1]
+            conv = ComplexConvTranspose2d(
+                channels[i + 1] + skipped, channels[i], layers[i].kernel, layers[i].stride
+            )
+            self.decoder.append(ComplexBlock(conv, channels[i]))
+        self.mask_out = ComplexConvTranspose2d(2 * channels[1], 1, layers[0].kernel, layers[0].stride)
+        # The untrained mask is close to tanh(1), so training by denoising twice starts from the recording itself.
+        nn.init.zeros_(self.mask_out.bias)
+        self.mask_out.bias.data[0] = 1.0
+        self.frame_stride = 1
+        for layer in layers:
+            self.frame_stride *= layer.stride[1]
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """(batch, time) -> (batch, time), for any time of one sample up."""
+        spectrum = self.stft.analyse(noisy)
+        estimate = complex_multiply(self.mask(spectrum), spectrum)
+        return self.stft.synthesise(estimate, noisy.shape[-1])
+
+    def mask(self, spectrum: Tensor) -> Tensor:
+        """Complex ratio mask, (batch, freq, frame, 2) -> (batch, freq, frame, 2)."""
+        x = self.features(spectrum).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        sizes, skipped = [], []
+        for block in self.encoder:
+            sizes.append((x.shape[2], x.shape[3]))
+            x = block(x)
+            skipped.append(x)
+        if self.bottleneck is not None:
+            x = in_windows(self.bottleneck, x, self.config.window_frames // self.frame_stride)
+        skipped.pop()
+        for block in self.decoder:
+            x = torch.cat((block(x, sizes.pop()), skipped.pop()), dim=1)
+        return bounded_mask(self.mask_out(x, sizes.pop()).float().permute(0, 2, 3, 1))
+
+    def features(self, spectrum: Tensor) -> Tensor:
+        """The spectrum as the network sees it: its level taken out, its magnitudes compressed."""
+        power = spectrum.square().sum(-1)
+        reach = round(self.config.level_seconds / 2 * self.config.sample_rate / self.config.hop_length)
+        level = F.avg_pool1d(
+            power.mean(1, keepdim=True), 2 * reach + 1, stride=1, padding=reach, count_include_pad=False
+        )
+        level = level + 1e-12
+        exponent = (self.config.compression - 1) / 2
+        gain = (power / level + 1e-6) ** exponent * level.rsqrt()
+        return spectrum * gain.unsqueeze(-1)

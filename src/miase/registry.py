@@ -1,0 +1,33 @@
+"""Named weights that come with the package, and how a name or folder becomes a model."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from miase.errors import WeightsError
+
+DEFAULT = "default"
+_WEIGHTS = Path(str(files("miase"))) / "weights"
+
+
+def available() -> list[str]:
+    """Names of the packaged models, the default first."""
+    names = [folder.name for folder in _WEIGHTS.iterdir() if (folder / "config.json").is_file()]
+    return sorted(names, key=lambda name: (name != DEFAULT, name))
+
+
+def resolve(name_or_folder: str | Path) -> Path:
+    """The folder of a packaged model, of a model on disk, or of the model of a training run.
+
+    Raises:
+        WeightsError: there is neither such a name nor such a folder.
+    """
+    if str(name_or_folder) in available():
+        return _WEIGHTS / str(name_or_folder)
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        raise WeightsError(
+            f"unknown model {str(name_or_folder)!r}; the packaged models are {', '.join(available()) or 'none'}; "
+            f"or name a folder with config.json and model.safetensors"
+        )
+    inner = folder / "model"
+    return inner if (inner / "config.json").is_file() else folder

@@ -1,0 +1,168 @@
+"""Networks: known answers, any length, what they must not depend on."""
+
+import pytest
+import torch
+from torch import nn
+
+from miase.config import ModelConfig
+from miase.errors import ConfigError
+from miase.models import MODELS, build_model
+from miase.models.complex import (
+    ComplexConv2d,
+    ComplexConvTranspose2d,
+    bounded_mask,
+    complex_multiply,
+    imag_part,
+    interleave,
+    real_part,
+)
+from miase.models.transformer import ComplexBottleneck, TwoStageTransformer, in_windows
+
+SMALL = {"n_fft": 64, "hop_length": 16, "n_blocks": 1, "window_frames": 32, "sample_rate": 4000}
+
+
+def as_complex(x):
+    return torch.complex(real_part(x), imag_part(x))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("stride", [(2, 2), (2, 1), (1, 1)])
+def test_complex_convolution_equals_torchs_own_on_complex_numbers(stride):
+    conv = ComplexConv2d(3, 4, (3, 5), stride)
+    x = torch.randn(2, 6, 9, 11)
+    weight = torch.complex(conv.weight_real, conv.weight_imag)
+    expected = torch.nn.functional.conv2d(as_complex(x), weight, None, stride, (1, 2))
+    torch.testing.assert_close(as_complex(conv(x)), expected)
+
+
+@pytest.mark.parametrize(
+    ("stride", "size"), [((2, 2), (10, 12)), ((2, 2), (9, 11)), ((2, 1), (10, 6)), ((1, 1), (5, 6))]
+)
+def test_complex_transposed_convolution_equals_torchs_own_on_complex_numbers(stride, size):
+    conv = ComplexConvTranspose2d(3, 4, (3, 3), stride)
+    x = torch.randn(2, 6, 5, 6)
+    weight = torch.complex(conv.weight_real, conv.weight_imag)
+    extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
+    expected = torch.nn.functional.conv_transpose2d(as_complex(x), weight, None, stride, 1, extra)
+    result = conv(x, size)
+    assert result.shape[2:] == size
+    torch.testing.assert_close(as_complex(result), expected)
+
+
+def test_interleaved_parts_come_back():
+    real, imag = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    both = interleave(real, imag)
+    torch.testing.assert_close(real_part(both), real, rtol=0, atol=0)
+    torch.testing.assert_close(imag_part(both), imag, rtol=0, atol=0)
+
+
+def test_mask_keeps_the_phase_and_bounds_the_magnitude():
+    x = torch.randn(50, 2) * 3
+    mask = torch.view_as_complex(bounded_mask(x))
+    given = torch.view_as_complex(x)
+    torch.testing.assert_close(mask.abs(), torch.tanh(given.abs()))
+    torch.testing.assert_close(mask.angle(), given.angle())
+
+
+def test_mask_has_a_finite_gradient_at_zero():
+    x = torch.zeros(1, 2, requires_grad=True)
+    bounded_mask(x).sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones(1, 2))
+
+
+def test_masking_is_a_complex_product():
+    a, b = torch.randn(7, 2), torch.randn(7, 2)
+    expected = torch.view_as_real(torch.view_as_complex(a) * torch.view_as_complex(b))
+    torch.testing.assert_close(complex_multiply(a, b), expected)
+
+
+def test_complex_bottleneck_follows_its_equation():
+    bottleneck = ComplexBottleneck(4, n_blocks=1).eval()
+    x = torch.randn(1, 8, 3, 5)
+    r, i = real_part(x), imag_part(x)
+    a, b = bottleneck.transformer_a, bottleneck.transformer_b
+    expected = interleave(a(r) - b(i), b(r) + a(i))
+    torch.testing.assert_close(bottleneck(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_transformer_mixes_both_freq_and_time():
+    transformer = TwoStageTransformer(4, n_blocks=1).eval()
+    x = torch.randn(1, 4, 5, 6)
+    before = transformer(x)
+    x[0, :, 2, 3] += 1.0
+    changed = (transformer(x) - before).abs().sum(1)[0] > 1e-6
+    assert changed[0, 0]
+    assert changed[4, 5]
+
+
+def test_windows_do_not_hear_each_other():
+    bottleneck = TwoStageTransformer(4, n_blocks=1).eval()
+    x = torch.randn(1, 4, 3, 20)
+    whole = in_windows(bottleneck, x, 8)
+    assert whole.shape == x.shape
+    torch.testing.assert_close(whole[..., 8:16], bottleneck(x[..., 8:16]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole[..., 16:], bottleneck(x[..., 12:20])[..., 4:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n_samples", [1, 2, 100, 1023, 2049, 16001])
+def test_any_length_comes_back(name, n_samples):
+    model = build_model(ModelConfig(name=name, **SMALL)).eval()
+    with torch.inference_mode():
+        estimate = model(torch.randn(2, n_samples))
+    assert estimate.shape == (2, n_samples)
+    assert torch.isfinite(estimate).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(512, 256), (1022, 256), (3072, 768)])
+def test_published_and_odd_stft_settings_work(name, n_fft, hop_length):
+    model = build_model(ModelConfig(name=name, n_fft=n_fft, hop_length=hop_length, n_blocks=1)).eval()
+    with torch.inference_mode():
+        assert model(torch.randn(1, 5000)).shape == (1, 5000)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("gain", [0.01, 30.0])
+def test_the_estimate_scales_with_the_input(name, gain):
+    model = build_model(ModelConfig(name=name, **SMALL)).eval()
+    noisy = torch.randn(1, 3000) * 0.1
+    with torch.inference_mode():
+        torch.testing.assert_close(model(gain * noisy), gain * model(noisy), rtol=1e-3, atol=1e-5 * gain)
+
+
+def test_silence_stays_silent():
+    model = build_model(ModelConfig(**SMALL)).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3000)).abs().max() == 0
+
+
+def test_items_of_a_batch_do_not_hear_each_other_in_evaluation():
+    model = build_model(ModelConfig(**SMALL)).eval()
+    noisy = torch.randn(3, 2000)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(noisy)[1:2], model(noisy[1:2]), rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_of_one_gives_the_recording_without_delay():
+    model = build_model(ModelConfig(**SMALL)).eval()
+    nn.init.zeros_(model.mask_out.weight_real)
+    nn.init.zeros_(model.mask_out.weight_imag)
+    model.mask_out.bias.data = torch.tensor([20.0, 0.0])
+    noisy = torch.randn(2, 3001)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(noisy), noisy, rtol=1e-4, atol=1e-5)
+
+
+def test_parameter_count_is_that_of_the_published_network():
+    n_parameters = sum(p.numel() for p in build_model(ModelConfig(name="dcunet10")).parameters())
+    assert abs(n_parameters - 1_391_856) < 100  # the earlier code's count
+
+
+def test_an_unknown_network_is_refused_with_the_names():
+    with pytest.raises(ConfigError, match="dcunet10_ctstm"):
+        build_model(ModelConfig(name="dcunet11"))
