@@ -15,7 +15,7 @@ from miase.corpus import (
     make_corpus,
     read_manifest,
 )
-from miase.errors import CorpusError
+from miase.errors import ConfigError, CorpusError
 
 RATE = 16000
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -64,7 +64,7 @@ def noises(tmp_path):
 
 def make(kind, speech, output, **more):
     """Make a corpus quietly; gives its manifest."""
-    options = CorpusOptions(kind, (speech,), output, quiet=True, **more)
+    options = CorpusOptions(kind, speech=(speech,), output=output, quiet=True, **more)
     report = make_corpus(options)
     assert report.failures == ()
     items = read_manifest(output)
@@ -155,14 +155,14 @@ def test_are_names_unique_with_several_folders_of_the_same_name(tmp_path):
     folders = [tmp_path / "one/train", tmp_path / "two/train"]
     for folder in folders:
         write(folder / "s/u.wav")
-    options = CorpusOptions("white", tuple(folders), tmp_path / "out", quiet=True)
+    options = CorpusOptions("white", speech=tuple(folders), output=tmp_path / "out", quiet=True)
     assert make_corpus(options).n_written == 2
     noisy = [item.noisy for item in read_manifest(tmp_path / "out")]
     assert noisy == ["noisy/one/train/s/u.flac", "noisy/two/train/s/u.flac"]
 
 
 def test_is_a_folder_inside_another_read_once(speech, tmp_path):
-    options = CorpusOptions("white", (speech, speech / "spk00"), tmp_path / "out", quiet=True)
+    options = CorpusOptions("white", speech=(speech, speech / "spk00"), output=tmp_path / "out", quiet=True)
     assert make_corpus(options).n_written == 24
 
 
@@ -335,7 +335,7 @@ def test_do_microphones_of_one_recording_stay_in_one_split(speech, tmp_path):
 def test_does_a_broken_or_silent_file_not_stop_the_others(speech, tmp_path):
     (speech / "spk00/u0.wav").write_bytes(b"not a sound")
     write(speech / "spk01/u0.wav", level=0)
-    report = make_corpus(CorpusOptions("white", (speech,), tmp_path / "out", quiet=True))
+    report = make_corpus(CorpusOptions("white", speech=(speech,), output=tmp_path / "out", quiet=True))
     assert report.n_written == 22
     reasons = dict(report.failures)
     assert set(reasons) == {"spk00/u0.wav", "spk01/u0.flac"}
@@ -390,7 +390,7 @@ def test_is_no_folder_that_is_read_written_to(speech, tmp_path):
 )
 def test_is_an_option_that_is_not_allowed_named(more, message):
     good = {"kind": "urbansound", "speech": (Path("s"),), "output": Path("o"), "noise": (Path("n"),)}
-    with pytest.raises(CorpusError, match=message) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         CorpusOptions(**(good | more))
     assert "\n" not in str(caught.value)
 

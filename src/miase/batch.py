@@ -18,6 +18,7 @@ from miase.enhance import Enhancer
 from miase.errors import AudioError, ConfigError, MiaseError
 from miase.registry import DEFAULT
 
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64")
 MARK = "_enhanced"  # what is added to the name of an output beside its input
 
 
@@ -28,7 +29,7 @@ class BatchOptions:
     Attributes:
         model: name or folder of the model.
         device: auto, cpu, cuda or another name that torch knows.
-        file_format: suffix of the outputs without its dot; None keeps each input's.
+        file_format: suffix of the outputs without its dot, one of ``FORMATS``; None keeps each input's.
         skip_existing: leave outputs alone that are there already.
         overwrite: replace outputs that are there already.
         jobs: files at a time, each in a process of its own.
@@ -52,15 +53,8 @@ class BatchOptions:
             )
         if self.skip_existing and self.overwrite:
             raise ConfigError("--skip-existing and --overwrite exclude each other; give one of them")
-        if self.file_format is not None and self.suffix not in SOUND_SUFFIXES:
-            raise ConfigError(
-                f"format is {self.file_format!r}; it must be one of wav, flac, ogg, opus, mp3, aiff, w64"
-            )
-
-    @property
-    def suffix(self) -> str:
-        """The suffix that ``file_format`` names, with its dot."""
-        return f".{(self.file_format or '').lower().lstrip('.')}"
+        if self.file_format is not None and self.file_format not in FORMATS:
+            raise ConfigError(f"format is {self.file_format!r}; it must be one of {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ class Outcome:
         values = {
             name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()
         }
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values)  # ASCII only, so that any terminal and any file name will do
 
 
 def enhance_files(
@@ -105,8 +99,8 @@ def enhance_files(
 
     Args:
         inputs: files, and folders that are read with their subfolders.
-        out: a folder, below which names and the tree of each input folder are kept; for a single file also the name
-            of the output; None to write STEM_enhanced beside each input.
+        out: a folder, below which names and the tree of each input folder are kept; for a single file also
+            the name of the output; None to write STEM_enhanced beside each input.
         config: how to enhance.
         options: how to go about it.
 
@@ -114,29 +108,38 @@ def enhance_files(
         An outcome for each file, in the order in which they end.
 
     Raises:
-        AudioError: an input does not exist and there is no other.
         ConfigError, WeightsError: the options or the model cannot be used.
     """
     config, options = config or EnhanceConfig(), options or BatchOptions()
     work: list[tuple[Path, Path]] = []
     targets: set[Path] = set()
-    for source, target in plan(inputs, out, options):
+    planned = list(plan(inputs, out, options))
+    sources = {source.resolve() for source, target in planned if target is not None}
+    for source, target in planned:
         if target is None:
             yield Outcome(source, None, "failed", f"{source} does not exist; check the name")
+        elif target.exists() and options.skip_existing:
+            yield Outcome(source, target, "skipped")
+        elif target.resolve() in sources:
+            yield Outcome(
+                source,
+                target,
+                "failed",
+                f"{target} is an input, which is never overwritten; name another output",
+            )
         elif target in targets:
             yield Outcome(
                 source, target, "failed", f"{target} would be written twice; name another output folder"
             )
-        elif target.exists() and options.skip_existing:
-            yield Outcome(source, target, "skipped")
         else:
             work.append((source, target))
         if target is not None:
             targets.add(target)
     if not work:
         return
+    enhancer = _load(options, options.threads)  # a bad model is found here, once, and not in each worker
     with tqdm(total=len(work), unit="file", disable=options.quiet, dynamic_ncols=True) as bar:
-        for outcome in _run(work, config, options):
+        for outcome in _run(enhancer, work, config, options):
             yield outcome
             bar.update()
 
@@ -155,16 +158,21 @@ def plan(
             yield path, Path(str(out))
         elif path.is_dir():
             for source in find_sounds(path):
-                if out is not None:
+                if out is None:
+                    if not _is_output(source):
+                        yield source, _named(source, source.with_stem(source.stem + MARK), options)
+                elif not _lies_in(source, Path(out)) or _lies_in(path, Path(out)):
                     yield source, _named(source, Path(out) / source.relative_to(path), options)
-                elif not _is_output(source):
-                    yield source, _named(source, source.with_stem(source.stem + MARK), options)
         elif not path.exists():
             yield path, None
         elif out is not None:
             yield path, _named(path, Path(out) / path.name, options)
         else:
             yield path, _named(path, path.with_stem(path.stem + MARK), options)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_output(path: Path) -> bool:
@@ -176,22 +184,21 @@ def _is_output(path: Path) -> bool:
 def _named(source: Path, target: Path, options: BatchOptions) -> Path:
     """The output's name with the suffix of the format it will have."""
     if options.file_format is not None:
-        return target.with_suffix(options.suffix)
+        return target.with_suffix(f".{options.file_format}")
     try:
         return target.with_suffix(writable_format(probe(source))[2])
     except AudioError:
         return target  # enhancing it will say why it cannot be read
 
 
-def _run(work: list[tuple[Path, Path]], config: EnhanceConfig, options: BatchOptions) -> Iterator[Outcome]:
+def _run(
+    enhancer: Enhancer, work: list[tuple[Path, Path]], config: EnhanceConfig, options: BatchOptions
+) -> Iterator[Outcome]:
     n_workers = min(options.jobs, len(work))
     if n_workers == 1:
-        enhancer = _load(options, options.threads)
         for source, target in work:
             yield _enhance_one(enhancer, source, target, config, options)
         return
-    # A bad model is found here, once, and not in each worker.
-    _load(options, options.threads)
     threads = max(1, (options.threads or os.cpu_count() or 1) // n_workers)
     # Spawned, not forked: a fork would inherit torch's thread pools in whatever state they are.
     context = multiprocessing.get_context("spawn")

@@ -74,7 +74,9 @@ def read_config(folder: Path) -> tuple[ModelConfig, str]:
             f"{folder} holds no model: {CONFIG_NAME} cannot be read ({error.strerror}); "
             f"name the model/ folder of a training run or a name from 'miase models list'"
         ) from error
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+    except KeyError as error:
+        raise WeightsError(f"{folder / CONFIG_NAME} is damaged: {error} is missing") from error
+    except (ValueError, TypeError, AttributeError, ConfigError) as error:
         raise WeightsError(f"{folder / CONFIG_NAME} is damaged: {error}") from error
 
 
@@ -92,17 +94,19 @@ def load_pretrained(folder: Path, *, verify: bool = True) -> DCUNet:
     path = folder / WEIGHTS_NAME
     if not path.is_file():
         raise WeightsError(f"{path} is missing; copy the whole model folder again")
-    if verify and sha256(path) != expected:
-        raise WeightsError(
-            f"{path} is damaged: its SHA-256 is not the one in {CONFIG_NAME}; copy the folder again"
-        )
-    model = build_model(config)
     try:
+        if verify and sha256(path) != expected:
+            raise WeightsError(
+                f"{path} is damaged: its SHA-256 is not the one in {CONFIG_NAME}; copy the folder again"
+            )
+        model = build_model(config)
         state = {
             name: value.float() if value.is_floating_point() else value
             for name, value in load_file(path).items()
         }
         model.load_state_dict(state)
+    except ConfigError as error:
+        raise WeightsError(f"{folder / CONFIG_NAME} names an {error}") from error
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """The command line: its verbs, and how errors become messages and exit codes.
 
-Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 130 interrupted. The verbs themselves
-stand in ``verbs.py`` and are imported only when they are called, so ``--help`` answers at once.
+Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 130 interrupted. The verbs
+themselves stand in ``verbs.py`` and are imported only when they are called, so ``--help`` answers at once.
 """
 
 import sys
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, ArgumentCollection, CycloptsError
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import miase
@@ -19,6 +19,7 @@ VERBS = {
     "enhance": "Take the noise out of recordings.",
     "train": "Train a model on a folder of noisy recordings; no clean speech is needed.",
     "corpus": "Make noisy recordings from speech and noise, to train or to test with.",
+    "evaluate": "Measure how good estimates or systems are, with clean speech or without.",
     "doctor": "Show versions, devices, codecs and weights.",
 }
 
@@ -47,8 +48,20 @@ def _run_defaults(app: App, commands: tuple[str, ...], arguments: ArgumentCollec
     Dict(settings, use_commands_as_keys=False, source=str(path))(app, commands, arguments)
 
 
+def _shown(default: Any) -> str | None:
+    """A default as one would type it; none for flags that are off and for empty lists."""
+    if default is False or default is None or default == ():
+        return None
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 def _app() -> App:
-    app = App(name="miase", help=f"{miase.__doc__}", version=miase.__version__)
+    app = App(
+        name="miase",
+        help=f"{miase.__doc__}",
+        version=miase.__version__,
+        default_parameter=Parameter(negative=(), show_default=_shown),
+    )
     for verb, text in VERBS.items():
         config = _run_defaults if verb == "train" else None
         app.command(f"miase.verbs:{verb}", name=verb, help=text, config=config)
@@ -76,10 +89,13 @@ def run(arguments: Sequence[str]) -> int:
     except MiaseError as error:
         print(f"miase: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("miase: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away
         return 1
+    except OSError as error:  # a folder that cannot be made, a full disk
+        print(f"miase: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("miase: interrupted", file=sys.stderr)
+        return 130
     return code if isinstance(code, int) else 0

@@ -1,11 +1,12 @@
 """Settings of the networks, the data, the objectives and the training: frozen dataclasses, TOML in and out.
 
-They are the one source of the command's flags, of the TOML file's keys and of what a checkpoint remembers. Every
-value is checked when its dataclass is made.
+They are the one source of the command's flags, of the TOML file's keys and of what a checkpoint remembers.
+Every value is checked when its dataclass is made.
 """
 
 import dataclasses
 import difflib
+import math
 import sys
 import types
 import typing
@@ -23,11 +24,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NOISE_SOURCES = ("white", "synthetic", "residual")
-
 
 def _require(ok: bool, name: str, got: object, allowed: str) -> None:
-    if not ok:
+    numbers = got if isinstance(got, tuple) else (got,)
+    if not ok or any(isinstance(number, float) and math.isinf(number) for number in numbers):
         raise ConfigError(f"{name} is {got!r}; it must be {allowed}")
 
 
@@ -36,7 +36,7 @@ class ModelConfig:
     """A network and the signal that it is made for.
 
     Attributes:
-        name: network: dcunet10, dcunet10_rtstm, dcunet10_ctstm or dcunet20.
+        name: network to train: dcunet10, dcunet10_rtstm, dcunet10_ctstm or dcunet20.
         sample_rate: rate of the sound that the network works at, in Hz.
         n_fft: length of an STFT frame, in samples.
         hop_length: distance between STFT frames, in samples.
@@ -52,11 +52,11 @@ class ModelConfig:
     hop_length: int = 256
     n_blocks: int = 6
     window_frames: int = 128
-    level_seconds: float = 1.0
-    compression: float = 0.5
+    level_seconds: float = 4.0
+    compression: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.sample_rate >= 4000, "sample_rate", self.sample_rate, "at least 4000 Hz")
+        _require(4000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "4000 to 192000 Hz")
         _require(self.n_fft >= 16 and self.n_fft % 2 == 0, "n_fft", self.n_fft, "an even number from 16 up")
         _require(
             0 < self.hop_length <= self.n_fft // 2,
@@ -86,8 +86,8 @@ class DataConfig:
         workers: processes that read ahead; 0 reads between the steps.
     """
 
-    excerpt_seconds: float = 3.0
-    batch_size: int = 8
+    excerpt_seconds: float = 2.0
+    batch_size: int = 4
     valid_share: float = 0.05
     workers: int = 1
 
@@ -103,14 +103,17 @@ class ObjectiveConfig:
     """What the network learns from, and the parts of its loss.
 
     Attributes:
-        name: objective: iddp, noisy_target or noise2clean.
+        name: what to learn from: iddp or noisy_target (noisy recordings alone), or noise2clean (a corpus with
+            clean speech).
         noise: sources of the noise that is added: white, synthetic, residual (what the first pass removed) or
-            folders of noise recordings. Several are mixed in equal parts.
-        snr_db: range of the signal-to-noise ratio at which noise is added, in dB.
+            folders of noise recordings. Each of several serves an
+            equal share of the excerpts; repeat the flag for each.
+        snr_db: lowest and highest signal-to-noise ratio at which noise is added, in dB.
         prior: network of the first pass: current, or average (its moving average).
-        warmup_steps: first steps, that learn by noisy_target.
-        target_share: share of a step's items whose target is the recording itself, as in noisy_target; it keeps
-            speech that the first pass would lose.
+        warmup_steps: steps at the beginning of iddp that learn by noisy_target; none when the residual is the
+            only noise.
+        target_share: share of a step's items whose target is the recording itself, as in noisy_target; it
+            keeps speech that the first pass would lose.
         wsdr_weight: weight of the weighted SDR loss.
         time_weight: weight of the waveform's mean absolute error, relative to the target's level.
         spectrum_weight: weight of the compressed spectrum's error, relative to the target's level.
@@ -118,18 +121,18 @@ class ObjectiveConfig:
     """
 
     name: Annotated[str, Parameter(name="--objective")] = "iddp"
-    noise: tuple[str, ...] = ("synthetic", "residual")
-    snr_db: tuple[float, float] = (0.0, 10.0)
-    prior: str = "current"
-    warmup_steps: int = 100
-    target_share: float = 0.0
+    noise: tuple[str, ...] = ("synthetic",)
+    snr_db: tuple[float, float] = (-5.0, 15.0)
+    prior: str = "average"
+    warmup_steps: int = 150
+    target_share: float = 0.2
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
     spectrum_weight: float = 2.0
     fidelity_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(len(self.noise) > 0, "noise", self.noise, "one source or more")
+        _require(len(self.noise) > 0 and all(self.noise), "noise", self.noise, "one source or more")
         _require(self.snr_db[0] <= self.snr_db[1], "snr_db", self.snr_db, "the lower end first")
         _require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
@@ -143,17 +146,18 @@ class TrainingConfig:
     """The course of a training run.
 
     Attributes:
-        lr: learning rate of Adam at its highest.
+        lr: highest learning rate of Adam.
         lr_decay: share of the run, at its end, in which the learning rate falls to a hundredth.
         average_decay: decay of the moving average of the weights, which is the model that is kept.
         clip_norm: largest norm of the gradient.
-        max_steps: steps after which the run ends; 0 for no such limit.
-        max_minutes: minutes after which the run ends; 0 for no such limit. Without max_steps, the learning rate
-            follows the minutes.
+        max_steps: steps after which the run ends; 0 for no such limit. One of the two limits is needed.
+        max_minutes: minutes after which the run ends; 0 for no such limit. With this limit alone, the
+            learning rate follows the minutes.
         checkpoint_minutes: minutes between checkpoints, besides those at the end of each epoch.
         seed: seed of the weights, the excerpts and the noise.
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's precisions.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
+            precisions.
         threads: threads of the CPU; 0 leaves the choice to torch.
     """
 
@@ -176,6 +180,8 @@ class TrainingConfig:
         _require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")
         _require(self.max_steps >= 0, "max_steps", self.max_steps, "0 or more")
         _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
+        _require(self.checkpoint_minutes >= 0, "checkpoint_minutes", self.checkpoint_minutes, "0 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to below 2**32")
         _require(self.threads >= 0, "threads", self.threads, "0 or more")
 
 
@@ -194,11 +200,12 @@ class EnhanceConfig:
     """How to enhance.
 
     Attributes:
-        strength: share of the removed noise that stays removed: 0 gives the input back, 1 the model's estimate.
-        atten_lim: most that is taken away, in dB: a floor of the original stays below the estimate.
-        high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow lowers it by
-            as much as the model lowers the upper half of its own band; keep leaves it; drop removes it.
-        segment: seconds that the model sees at once, besides the overlap.
+        strength: share of the noise that is removed: 0 gives the input back, 1 the model's estimate.
+        atten_lim: largest attenuation, in dB; by default there is no limit.
+        high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow
+            lowers it by as much as the model lowers the upper half of its own band; keep leaves it; drop
+            removes it.
+        segment: seconds that the model enhances at once; longer segments need more memory.
         overlap: seconds of context on each side of a segment.
     """
 

@@ -27,7 +27,7 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from miase import audio, noise
-from miase.errors import CorpusError, MiaseError
+from miase.errors import ConfigError, CorpusError, MiaseError
 from miase.mixing import Samples, fit_length, mix_at_snr
 
 URBANSOUND_CLASSES = (
@@ -79,8 +79,8 @@ class CorpusOptions:
         copies: independent noisy versions of an utterance, each with its own file name.
         sample_rate: of all files written, in Hz.
         seed: another seed gives other noise at other SNRs; the split stays.
-        max_seconds: longer utterances are cut into equal pieces of at most this; None: never.
-        limit: use at most this many utterances, taken from all over the folders; None: all.
+        max_seconds: longer utterances are cut into equal pieces of at most this; by default none is.
+        limit: use at most this many utterances, taken from all over the folders; by default all.
         split: all, or train, valid or test: about 80, 10, 10 % of the speakers and of the noise recordings,
             by a hash of their names. Give the same folders for each split: a small one without a name in the
             test part lends its nearest.
@@ -144,7 +144,7 @@ class CorpusOptions:
             ("workers", self.workers >= 1, "1 or more"),
         ):
             if not ok:
-                raise CorpusError(f"{name} is {getattr(self, name)!r}; it must be {allowed}")
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be {allowed}")
 
 
 @dataclass(frozen=True)

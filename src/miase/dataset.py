@@ -1,6 +1,7 @@
 """Training examples: (recordings, seed, epoch, index) -> one excerpt, the same for any number of workers."""
 
 import hashlib
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from miase.audio import AudioInfo, find_sounds, load, probe
 from miase.config import DataConfig
-from miase.corpus import discover, read_manifest
+from miase.corpus import read_manifest
 from miase.errors import AudioError, CorpusError, MiaseError
 from miase.mixing import fit_length
 from miase.noise import synthetic, white
 
 Samples = NDArray[np.float32]
+MIN_EPOCH_STEPS = 25  # so that a few recordings do not mean a checkpoint at each step
 VALID_EPOCH = 2**31  # the "epoch" of the validation examples, which never change
 
 
@@ -87,7 +89,7 @@ class NoiseSource:
 
     def __init__(self, sources: Sequence[str], sample_rate: int) -> None:
         self.sample_rate = sample_rate
-        self.sources: list[str | list[AudioInfo]] = []
+        self.sources: list[str | Sequence[AudioInfo]] = []
         for source in sources:
             if source in ("white", "synthetic"):
                 self.sources.append(source)
@@ -95,22 +97,20 @@ class NoiseSource:
                 folder = Path(source)
                 if not folder.is_dir():
                     raise CorpusError(
-                        f"noise source {source!r} is no folder; it must be white, synthetic, residual or a folder"
+                        f"noise source {source!r} is not there; "
+                        f"it must be white, synthetic, residual or a folder"
                     )
-                self.sources.append(list(find_recordings(find_sounds(folder), folder).infos))
+                self.sources.append(find_recordings(find_sounds(folder), folder).infos)
 
     def draw(self, n: int, rng: np.random.Generator) -> Samples:
         """Noise of ``n`` samples, (time,); silence when the only source is the residual."""
         if not self.sources:
             return np.zeros(n, np.float32)
         source = self.sources[rng.integers(len(self.sources))]
-        if source == "white":
-            return white(n, rng)
-        if source == "synthetic":
-            return synthetic(n, self.sample_rate, rng)
+        if isinstance(source, str):
+            return white(n, rng) if source == "white" else synthetic(n, self.sample_rate, rng)
         for _ in range(10):
-            info = source[rng.integers(len(source))]
-            assert isinstance(info, AudioInfo)
+            info = source[int(rng.integers(len(source)))]
             try:
                 return fit_length(_read_excerpt(info, n, self.sample_rate, rng, loop=False), n, rng)
             except MiaseError:
@@ -123,8 +123,11 @@ class NoiseSource:
 class Examples(Dataset[dict[str, Tensor]]):
     """Excerpts of recordings with the fields that an objective needs.
 
-    The key of an example is (epoch, index, position): where in the run it is asked for, and which recording. All that
-    is random in it follows from the seed and this key.
+    The key of an example is (epoch, position, index): where in the run it is asked for, and which recording.
+    All that is random in it follows from the seed and this key.
+
+    Attributes:
+        damaged: which of the recordings turned out to be unreadable, (recording,), seen by all workers.
     """
 
     def __init__(
@@ -144,16 +147,22 @@ class Examples(Dataset[dict[str, Tensor]]):
         self.seed = seed
         self.noise = noise
         self.clean_of = clean_of or {}
+        self.damaged = multiprocessing.RawArray("b", len(self.infos))
 
     def __len__(self) -> int:
         return len(self.infos)
+
+    def damaged_files(self) -> list[Path]:
+        """The recordings that turned out to be unreadable so far."""
+        return [info.path for info, damaged in zip(self.infos, self.damaged, strict=True) if damaged]
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Tensor]:
         epoch, position, index = key
         rng = np.random.default_rng((self.seed, epoch, position))
         fields: dict[str, Samples] = {}
         for attempt in range(len(self.infos)):
-            info = self.infos[(index + attempt) % len(self.infos)]
+            number = (index + attempt) % len(self.infos)
+            info = self.infos[number]
             start_rng = np.random.default_rng((self.seed, epoch, position, 1))
             try:
                 fields["noisy"] = _read_excerpt(info, self.n_samples, self.sample_rate, start_rng)
@@ -162,8 +171,8 @@ class Examples(Dataset[dict[str, Tensor]]):
                     clean = probe(self.clean_of[info.path])
                     fields["clean"] = _read_excerpt(clean, self.n_samples, self.sample_rate, start_rng)
                 break
-            except AudioError:
-                continue  # the header was readable, the samples are not: the next recording takes its place
+            except AudioError:  # the header was readable, the samples are not: the next takes its place
+                self.damaged[number] = 1
         else:
             raise CorpusError("none of the recordings can be read to its end")
         if "noise" in self.needs:
@@ -184,21 +193,21 @@ def _read_excerpt(
     latest = max(0, info.n_frames - n_frames)
     start = int(rng.integers(latest + 1))
     samples, _ = load(info.path, sample_rate, start, min(n_frames, info.n_frames))
-    excerpt = samples[rng.integers(len(samples))][:n]
+    excerpt: Samples = samples[rng.integers(len(samples))][:n]
     if loop and len(excerpt) < n:
         excerpt = np.resize(excerpt, n)
     return excerpt
 
 
 def n_steps_of_epoch(n_recordings: int, batch_size: int) -> int:
-    """Steps in which each recording is met about once."""
-    return max(1, n_recordings // batch_size)
+    """Steps in which each recording is met about once, or a few times when they are few."""
+    return max(MIN_EPOCH_STEPS, n_recordings // batch_size)
 
 
 def batches(
     examples: Examples, batch_size: int, seed: int, epoch: int, first_step: int = 0, workers: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """The batches of an epoch from its step ``first_step`` on, in an order that follows from seed and epoch."""
+    """The batches of an epoch from its step ``first_step`` on; their order follows from seed and epoch."""
     n_steps = n_steps_of_epoch(len(examples), batch_size)
     order = np.random.default_rng((seed, epoch)).permutation(len(examples))
     order = np.resize(order, n_steps * batch_size)
@@ -207,7 +216,11 @@ def batches(
         for s in range(first_step, n_steps)
     ]
     loader: DataLoader[Any] = DataLoader(examples, batch_sampler=keys, num_workers=workers)
-    yield from loader
+    try:
+        yield from loader
+    except CorpusError as error:  # torch puts the worker's traceback before the message
+        text = str(error).splitlines()[-1].removeprefix(f"{CorpusError.__module__}.{CorpusError.__name__}: ")
+        raise CorpusError(text) from error
 
 
 def clean_partners(noisy_dir: Path) -> dict[Path, Path]:
@@ -226,8 +239,3 @@ def clean_partners(noisy_dir: Path) -> dict[Path, Path]:
             f"{noisy_dir} names no clean files in its manifest.jsonl; use an objective that needs none"
         )
     return pairs
-
-
-def noisy_files(noisy_dir: Path) -> list[Path]:
-    """The noisy files of any folder of recordings, or of one made by ``miase corpus``."""
-    return discover(noisy_dir)

@@ -229,21 +229,24 @@ def _at_original_rate(
 def _combine(original: Samples, streams: Samples, config: EnhanceConfig) -> Samples:
     """Take from the original what the model removed.
 
-    With the rates alike the streams are the estimate; else the estimate, the input within the model's band and the
-    share to cut of what lies above it. Subtracting leaves the original to the bit where nothing is removed.
+    With the rates alike the streams are the estimate; else the estimate, the input within the model's band
+    and the share to cut of what lies above it. Subtracting leaves the original to the bit where nothing is
+    removed.
     """
     n_channels = len(original)
     share = np.float32(config.share_removed)
     if len(streams) == n_channels:
-        return original - share * (original - streams)
-    estimate, in_band, cut = streams.reshape(3, n_channels, -1)
-    removed = in_band - estimate
-    above = original - in_band
-    if config.high_band == "follow":
-        removed = removed + np.clip(cut, 0, 1) * above
-    elif config.high_band == "drop":
-        removed = removed + above
-    return original - share * removed
+        removed = original - streams
+    else:
+        estimate, in_band, cut = streams.reshape(3, n_channels, -1)
+        removed = in_band - estimate
+        above = original - in_band
+        if config.high_band == "follow":
+            removed = removed + np.clip(cut, 0, 1) * above
+        elif config.high_band == "drop":
+            removed = removed + above
+    kept: Samples = original - share * removed
+    return kept
 
 
 class _Queue:
@@ -272,7 +275,8 @@ def _checked(array: NDArray[np.floating], sample_rate: int) -> Samples:
         )
     if array.ndim == 2 and len(array) > MOST_CHANNELS:
         raise AudioError(
-            f"the samples have shape {array.shape}, which would be {len(array)} channels; transpose to (channel, time)"
+            f"the samples have shape {array.shape}, which would be {len(array)} channels; "
+            f"transpose to (channel, time)"
         )
     if not np.issubdtype(array.dtype, np.floating):
         raise AudioError(

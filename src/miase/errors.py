@@ -1,7 +1,7 @@
 """Every exception that miase raises on purpose, under one base class.
 
-Each message is one sentence or two that say what was got, what is allowed and what to do; the command line prints
-the message and nothing else.
+Each message is one sentence or two that say what was got, what is allowed and what to do; the command line
+prints the message and nothing else.
 
     MiaseError
     +-- ConfigError      a setting, flag or TOML key that is not allowed

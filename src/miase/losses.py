@@ -12,8 +12,8 @@ EPS = 1e-8
 def weighted_sdr(noisy: Tensor, estimate: Tensor, target: Tensor) -> Tensor:
     """Weighted SDR loss of Choi et al. 2019, equation 8, between -1 (perfect) and 1.
 
-    -a <y, y'> / (|y| |y'|) - (1 - a) <z, z'> / (|z| |z'|) with the noise z = x - y, its estimate z' = x - y' and the
-    target's share of the energy a = |y|^2 / (|y|^2 + |z|^2).
+    -a <y, y'> / (|y| |y'|) - (1 - a) <z, z'> / (|z| |z'|) with the noise z = x - y, its estimate z' = x - y'
+    and the target's share of the energy a = |y|^2 / (|y|^2 + |z|^2).
 
     Args:
         noisy: the network's input x.
@@ -32,15 +32,19 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def relative_time_error(estimate: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the waveform over the target's RMS; 1 or so for silence, which weighted SDR forgives."""
+    """Mean absolute error of the waveform over the target's RMS.
+
+    Silence, which weighted SDR forgives, gets about 1.
+    """
     return (estimate - target).abs().mean(-1) / _rms(target)
 
 
 def compressed_spectrum_error(estimate: Tensor, target: Tensor, exponent: float = 0.3) -> Tensor:
-    """Error of compressed magnitudes and of compressed complex spectra (Ephrat et al. 2018; Braun and Tashev 2021).
+    """Error of compressed magnitudes and of compressed complex spectra.
 
-    Mean of (|Y'|^c - |Y|^c)^2 and of |Y'|^c e^{i phase(Y')} - |Y|^c e^{i phase(Y)} squared, over spectra of 32 ms
-    frames at 16 kHz of signals that are first divided by the target's RMS. Compression gives weak speech sounds a say.
+    Ephrat et al. 2018; Braun and Tashev 2021. Mean of (|Y'|^c - |Y|^c)^2 and of
+    |Y'|^c e^{i phase(Y')} - |Y|^c e^{i phase(Y)} squared, over spectra of 32 ms frames at 16 kHz of signals
+    that are first divided by the target's RMS. Compression gives weak speech sounds a say.
 
     Args:
         estimate: the network's output.

@@ -1,7 +1,7 @@
 """What a network learns from: objectives behind one signature.
 
-An objective computes a loss from the network, a batch and a random generator. It declares the fields that it needs,
-and the data set makes only those: an objective that does not need ``clean`` never sees it.
+An objective computes a loss from the network, a batch and a random generator. It declares the fields that it
+needs, and the data set makes only those: an objective that does not need ``clean`` never sees it.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,10 @@ def noise2clean(
 def noisy_target(
     networks: Networks, batch: Batch, config: ObjectiveConfig, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Noisy-target training: the recording from the recording with more noise (Fujimura et al. 2021, section 3)."""
+    """Noisy-target training: the recording from the recording with more noise.
+
+    Fujimura et al. 2021, section 3.
+    """
     noisier = batch["noisy"] + scale_to_snr(
         batch["noisy"], batch["noise"], _draw_snr(batch, config, generator)
     )
@@ -57,8 +60,8 @@ def iddp(
 ) -> dict[str, Tensor]:
     """Denoising twice with the implicit deep denoiser prior (Tu et al. 2025; Lin et al. 2022).
 
-    The first output y1 = f(x), without gradient and in evaluation mode, is noised again with n', and the second
-    output f(y1 + n') learns to be y1.
+    The first output y1 = f(x), without gradient and in evaluation mode, is noised again with n', and the
+    second output f(y1 + n') learns to be y1.
     """
     noisy = batch["noisy"]
     parts: dict[str, Tensor] = {}
@@ -106,16 +109,16 @@ def scale_to_snr(signal: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
 
 
 def shuffle_pieces(noise: Tensor, generator: torch.Generator, n_pieces: int = 10) -> Tensor:
-    """Noise cut into ``n_pieces`` pieces, put together in a random order, its mean removed; (batch, time) -> the same.
+    """Noise cut into ``n_pieces`` pieces and put together in a random order, without its mean.
 
-    The order breaks what ties the residual to the speech it was taken from; the few samples that do not fill a piece
-    stay at the end.
+    (batch, time) -> the same. The order breaks what ties the residual to the speech it was taken from; the
+    few samples that do not fill a piece stay at the end.
     """
     length = noise.shape[-1] // n_pieces
     if length == 0:
         return noise - noise.mean(-1, keepdim=True)
     order = torch.argsort(_draw((len(noise), n_pieces), generator, noise.device), dim=-1)
-    pieces = noise[:, : length * n_pieces].unflatten(-1, (n_pieces, length))
+    pieces = noise[:, : length * n_pieces].reshape(len(noise), n_pieces, length)
     pieces = pieces.gather(1, order.unsqueeze(-1).expand_as(pieces)).flatten(1)
     shuffled = torch.cat((pieces, noise[:, length * n_pieces :]), dim=-1)
     return shuffled - shuffled.mean(-1, keepdim=True)
@@ -124,7 +127,8 @@ def shuffle_pieces(noise: Tensor, generator: torch.Generator, n_pieces: int = 10
 def _renoise(residual: Tensor, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> Tensor:
     """The noise of the second pass: from the batch, or for a share of the items what the first pass removed.
 
-    The residuals go round the batch by one item, so that in most cases an item meets the noise of another recording.
+    The residuals go round the batch by one item, so that in most cases an item meets the noise of another
+    recording.
     """
     share = config.noise.count("residual") / len(config.noise)
     if share == 0:

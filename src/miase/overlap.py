@@ -13,15 +13,15 @@ def process_in_segments(
 ) -> Iterator[Samples]:
     """Apply ``process`` to a stream as if to the whole signal.
 
-    Each call sees ``segment`` samples with ``context`` more on each side, which are thrown away but for half a
-    cross-fade:
+    Each call sees ``segment`` samples with ``context`` more on each side, which are thrown away but for half
+    a cross-fade:
 
         call k        [ context |      segment      | context ]
         call k + 1                      [ context |      segment      | context ]
         kept          ...................x                    x..........
 
-    A ``process`` whose result at a sample depends on no more than ``context`` samples around it gives what it would
-    give for the whole signal, and one that gives its input back gives the stream back to the bit.
+    A ``process`` whose result at a sample depends on no more than ``context`` samples around it gives what it
+    would give for the whole signal, and one that gives its input back gives the stream back to the bit.
 
     Args:
         process: (channel, time) -> (output, time), without delay.

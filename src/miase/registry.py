@@ -11,7 +11,7 @@ _WEIGHTS = Path(str(files("miase"))) / "weights"
 
 def available() -> list[str]:
     """Names of the packaged models, the default first."""
-    names = [folder.name for folder in _WEIGHTS.iterdir() if (folder / "config.json").is_file()]
+    names = [path.parent.name for path in _WEIGHTS.glob("*/config.json")]
     return sorted(names, key=lambda name: (name != DEFAULT, name))
 
 
@@ -26,8 +26,9 @@ def resolve(name_or_folder: str | Path) -> Path:
     folder = Path(name_or_folder)
     if not folder.is_dir():
         raise WeightsError(
-            f"unknown model {str(name_or_folder)!r}; the packaged models are {', '.join(available()) or 'none'}; "
-            f"or name a folder with config.json and model.safetensors"
+            f"unknown model {str(name_or_folder)!r}; give the name of a packaged model "
+            f"({', '.join(available()) or 'there is none'}) or a folder that holds config.json and "
+            f"model.safetensors"
         )
     inner = folder / "model"
     return inner if (inner / "config.json").is_file() else folder

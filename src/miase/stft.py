@@ -27,10 +27,11 @@ class Stft(nn.Module):
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def analyse(self, samples: Tensor) -> Tensor:
-        """(batch, time) -> (batch, freq, frame, 2), freq = n_fft // 2 + 1 and frame = 1 + ceil(time / hop_length).
+        """(batch, time) -> (batch, freq, frame, 2), frame = 1 + ceil(time / hop_length).
 
-        Outside its ends the signal counts as silence, which lets even a single sample be analysed. The last frame
-        is centred at the end or behind it, so that the last samples, too, stand where the window is large.
+        Outside its ends the signal counts as silence, which lets even a single sample be analysed. The last
+        frame is centred at the end or behind it, so that the last samples, too, stand where the window is
+        large.
         """
         padded = F.pad(samples.float(), (0, -samples.shape[-1] % self.hop_length))
         spectrum = torch.stft(

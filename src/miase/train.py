@@ -1,7 +1,8 @@
 """The verb ``train``: fit a network to a folder of noisy recordings.
 
-The loop knows neither losses nor networks; it draws batches, asks the objective for a loss, and once in a while
-validates, logs and saves. A run that was killed goes on from its last checkpoint as if nothing had happened.
+The loop knows neither losses nor networks; it draws batches, asks the objective for a loss, and once in a
+while validates, logs and saves. A run that was killed goes on from its last checkpoint as if nothing had
+happened.
 """
 
 import copy
@@ -11,27 +12,30 @@ import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric, seed_everything
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from tqdm import tqdm
 
 import miase
 from miase.checkpoint import (
+    CARD_NAME,
+    WEIGHTS_NAME,
     load_state,
     save_pretrained,
     save_state,
     sha256,
-    WEIGHTS_NAME,
     written_whole,
 )
-from miase.config import RunConfig, dump_toml, load_toml
+from miase.config import RunConfig, TrainingConfig, dump_toml
+from miase.corpus import discover
 from miase.dataset import (
     VALID_EPOCH,
     Examples,
@@ -40,10 +44,9 @@ from miase.dataset import (
     clean_partners,
     find_recordings,
     n_steps_of_epoch,
-    noisy_files,
     split_recordings,
 )
-from miase.errors import CorpusError, TrainingError
+from miase.errors import ConfigError, TrainingError, WeightsError
 from miase.models import DCUNet, build_model
 from miase.objectives import OBJECTIVES, Networks, Objective
 
@@ -63,7 +66,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run left behind."""
+    """What a run left behind.
+
+    Attributes:
+        model_dir: the averaged model, ready for ``miase enhance -m``.
+        step: steps done, those before a resume included.
+        finished: False when the run was interrupted.
+        failures: a line for each recording that could not be read.
+    """
 
     model_dir: Path
     step: int
@@ -84,13 +94,14 @@ def fit(
         quiet: show no progress.
 
     Raises:
+        ConfigError: a setting cannot be used, as an unknown objective or a device that is not there.
         TrainingError: the run cannot start or resume, or it diverged or collapsed.
         CorpusError: the folder cannot serve this objective.
     """
     settings = config.training
     objective = _objective(config)
     if settings.max_steps == 0 and settings.max_minutes == 0:
-        raise TrainingError("the run has no end: give --max-steps or --max-minutes")
+        raise ConfigError("the run has no end; give --max-steps or --max-minutes")
     checkpoints = out / "checkpoints"
     if _saved(checkpoints) and not resume:
         raise TrainingError(
@@ -99,12 +110,8 @@ def fit(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
-    fabric = Fabric(
-        accelerator=settings.device.split(":")[0],
-        devices=[int(settings.device.split(":")[1])] if ":" in settings.device else 1,
-        precision=_precision(settings.precision),  # type: ignore[arg-type]
-    )
-    recordings = find_recordings(noisy_files(noisy_dir), noisy_dir)
+    fabric = _fabric(settings)
+    recordings = find_recordings(discover(noisy_dir), noisy_dir)
     training, validation = split_recordings(recordings, config.data.valid_share)
     noise = NoiseSource(config.objective.noise, config.model.sample_rate)
     clean_of = clean_partners(noisy_dir) if "clean" in objective.needs else None
@@ -126,15 +133,16 @@ def fit(
     net, optim = fabric.setup(model, optimizer)
     average.to(fabric.device)
     run = _Run(config, objective, fabric, net, average, optim, progress)
-    log = _Log(out, progress.step)
-    train_examples, valid_examples = examples(training), examples(validation)
-    valid_batches = list(_validation_batches(valid_examples, config)) if validation else []
+    train_examples = examples(training)
+    # Where a recording of the validation cannot be read, one of the others takes its place.
+    valid_examples = examples(validation + training)
+    valid_batches = list(_validation_batches(valid_examples, len(validation), config)) if validation else []
     steps_per_epoch = n_steps_of_epoch(len(train_examples), config.data.batch_size)
 
     def save() -> None:
-        if run.progress.step:
-            state = run.state() | {"recordings": recordings.fingerprint()}
-            save_state(state, checkpoints / f"step-{run.progress.step:08d}.pt")
+        path = checkpoints / f"step-{run.progress.step:08d}.pt"
+        if run.progress.step and not path.exists():
+            save_state(run.state() | {"recordings": recordings.fingerprint()}, path)
             for old in _saved(checkpoints)[:-N_KEPT]:
                 old.unlink()
             if valid_batches:
@@ -148,7 +156,7 @@ def fit(
         dynamic_ncols=True,
     )
     last_saved = time.monotonic()
-    with bar, _interruptible() as interrupted:
+    with closing(_Log(out, progress.step)) as log, bar, _interruptible() as interrupted:
         while not run.is_over() and not interrupted():
             epoch, step_of_epoch = divmod(run.progress.step, steps_per_epoch)
             epoch_batches = batches(
@@ -171,13 +179,14 @@ def fit(
                     last_saved = time.monotonic()
             save()
             last_saved = time.monotonic()
-    log.close()
     model_dir = out / "model"
     save_pretrained(average, model_dir)
     card = _card(config, model_dir, run.progress, len(recordings.infos), recordings.seconds)
-    with written_whole(model_dir / "README.md") as path:
+    with written_whole(model_dir / CARD_NAME) as path:
         path.write_text(card, encoding="utf-8")
-    return TrainResult(model_dir, run.progress.step, run.is_over(), recordings.failures)
+    damaged = {*train_examples.damaged_files(), *valid_examples.damaged_files()}
+    failures = tuple(f"{file} is damaged; other recordings took its place" for file in sorted(damaged))
+    return TrainResult(model_dir, run.progress.step, run.is_over(), recordings.failures + failures)
 
 
 class _Run:
@@ -206,7 +215,9 @@ class _Run:
         started = time.monotonic()
         settings, step = self.config.training, self.progress.step
         objective = self.objective
-        if step < self.config.objective.warmup_steps and self.config.objective.name == "iddp":
+        # Without a source of noise but the residual, the warm-up would teach the network to do nothing.
+        has_noise = set(self.config.objective.noise) != {"residual"}
+        if self.config.objective.name == "iddp" and has_noise and step < self.config.objective.warmup_steps:
             objective = OBJECTIVES["noisy_target"]
         self.model.train()
         lr = settings.lr * self._lr_factor()
@@ -216,20 +227,23 @@ class _Run:
         generator = torch.Generator().manual_seed((settings.seed << 32) + step)
         batch = {name: value.to(self.fabric.device) for name, value in batch.items()}
         parts = objective.compute(Networks(self.model, prior), batch, self.config.objective, generator)
-        loss = parts["loss"]
-        self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm)
+        self.fabric.backward(parts["loss"])
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+        )
         values = {name: float(value.detach()) for name, value in parts.items()}
-        if not math.isfinite(values["loss"]):
+        values |= {"lr": lr, "grad_norm": math.nan if norm is None else float(norm)}
+        if not math.isfinite(values["loss"] + values["grad_norm"]):
             raise TrainingError(
-                f"the loss is {values['loss']} at step {step}; lower --lr, or look for damaged recordings"
+                f"the loss is {values['loss']} and the norm of its gradient {values['grad_norm']} "
+                f"at step {step}; go on from the last checkpoint with --resume and a lower --lr"
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
         self._update_average()
         self.progress.seconds += time.monotonic() - started
-        return values | {"lr": lr, "grad_norm": float(norm) if norm is not None else math.nan}
+        return values
 
     def is_over(self) -> bool:
         """Whether a limit of the run is reached."""
@@ -294,9 +308,9 @@ class _Run:
 def health(noisy: Tensor, estimate: Tensor) -> dict[str, Tensor]:
     """How far the estimate is from silence and from doing nothing; (batch, time) each.
 
-    ``energy_db`` is the energy of the output over that of the input, ``removed_db`` the energy of what was removed
-    over that of the input; both in dB, means over the batch. Silence has energy_db far below 0 and removed_db 0; the identity has
-    energy_db 0 and removed_db far below 0.
+    ``energy_db`` is the energy of the output over that of the input, ``removed_db`` the energy of what was
+    removed over that of the input; both in dB, means over the batch. Silence has energy_db far below 0 and
+    removed_db 0; the identity has energy_db 0 and removed_db far below 0.
     """
     energy = noisy.square().sum(-1) + 1e-12
     kept = 10 * torch.log10(estimate.square().sum(-1) / energy + 1e-12)
@@ -311,8 +325,9 @@ class _Log:
         path = out / "metrics.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            with written_whole(path) as temporary:
+                kept = [line + "\n" for line in lines if _step_of(line) <= step]
+                temporary.write_text("".join(kept), encoding="utf-8")
         self.file = path.open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -336,21 +351,39 @@ class _Log:
             self.board.close()
 
 
+def _step_of(line: str) -> float:
+    """The step of a line of ``metrics.jsonl``; infinite for one that a crash cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
+
+
 def _objective(config: RunConfig) -> Objective:
     name = config.objective.name
     if name not in OBJECTIVES:
-        raise TrainingError(f"unknown objective {name!r}; the objectives are {', '.join(OBJECTIVES)}")
+        raise ConfigError(f"unknown objective {name!r}; the objectives are {', '.join(OBJECTIVES)}")
     if name == "noisy_target" and set(config.objective.noise) == {"residual"}:
-        raise TrainingError(
+        raise ConfigError(
             "noisy_target makes one pass and has no residual; give --noise white or a noise folder"
         )
     return OBJECTIVES[name]
 
 
-def _precision(precision: str) -> str:
-    if precision != "auto":
-        return precision
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+def _fabric(settings: TrainingConfig) -> Fabric:
+    kind, _, number = settings.device.partition(":")
+    precision: Any = settings.precision
+    if precision == "auto":
+        fast = kind in ("auto", "cuda") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16-mixed" if fast else "32-true"
+    try:
+        return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {settings.device!r} with precision {precision!r} is not to be had here ({reason}); "
+            f"use auto for both"
+        ) from error
 
 
 def _saved(checkpoints: Path) -> list[Path]:
@@ -364,21 +397,28 @@ def _restore(
     if not saved:
         return Progress()
     state = load_state(saved[-1])
-    if state["recordings"] != fingerprint:
-        raise TrainingError(
-            "the recordings are not those the run began with; restore them or begin a new run"
-        )
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(state["step"], state["seconds"])
+    try:
+        if state["recordings"] != fingerprint:
+            raise TrainingError(
+                "the recordings are not those the run began with; restore them or begin a new run"
+            )
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(state["step"], state["seconds"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{saved[-1]} does not fit the network of these settings; resume with those the run began with"
+        ) from error
 
 
-def _validation_batches(examples: Examples, config: RunConfig) -> Iterator[dict[str, Tensor]]:
+def _validation_batches(
+    examples: Examples, n_recordings: int, config: RunConfig
+) -> Iterator[dict[str, Tensor]]:
     """Always the same excerpts: about N_VALID of them, spread over the validation recordings."""
     size = config.data.batch_size
     for first in range(0, N_VALID, size):
-        items = [examples[(VALID_EPOCH, p, p % len(examples))] for p in range(first, first + size)]
+        items = [examples[(VALID_EPOCH, p, p % n_recordings)] for p in range(first, first + size)]
         yield {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
@@ -401,15 +441,14 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def _card(config: RunConfig, model_dir: Path, progress: Progress, n_recordings: int, seconds: float) -> str:
-    settings = replace(config.training, device=config.training.device)
     return f"""# {config.model.name}, trained with `{config.objective.name}`
 
 A speech enhancement model of miase {miase.__version__}.
 
 - **Works at** {config.model.sample_rate} Hz, STFT {config.model.n_fft}/{config.model.hop_length} samples.
 - **Learned from** {n_recordings} noisy recordings, {seconds / 3600:.2f} h, by {progress.step} steps of
-  {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added noise:
-  {", ".join(config.objective.noise)}; seed {settings.seed}.
+  {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added
+  noise: {", ".join(config.objective.noise)}; seed {config.training.seed}.
 - **Clean speech used**: {"yes" if "clean" in OBJECTIVES[config.objective.name].needs else "none"}.
 - **Licence**: that of the recordings; state it here before you pass the weights on.
 - **SHA-256** of `{WEIGHTS_NAME}`: `{sha256(model_dir / WEIGHTS_NAME)}`

@@ -2,16 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from miase.config import EnhanceConfig, RunConfig
 from miase.corpus import CorpusOptions
 
-Out = Annotated[Path, Parameter(name=("-o", "--out"))]
-Quiet = Annotated[bool, Parameter(name=("-q", "--quiet"), negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
+Quiet = Annotated[bool, Parameter(name=("-q", "--quiet"))]
 
 
 def enhance(
@@ -19,13 +17,17 @@ def enhance(
     out: Annotated[Path | None, Parameter(name=("-o", "--out"))] = None,
     model: Annotated[str, Parameter(name=("-m", "--model"))] = "default",
     config: Annotated[EnhanceConfig, Parameter(name="*")] = EnhanceConfig(),  # noqa: B008 - frozen
-    file_format: Annotated[str | None, Parameter(name="--format")] = None,
-    skip_existing: Flag = False,
-    overwrite: Flag = False,
+    file_format: Annotated[
+        Literal["wav", "flac", "ogg", "opus", "mp3", "aiff", "w64"] | None, Parameter(name="--format")
+    ] = None,
+    skip_existing: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     jobs: int = 1,
     threads: int = 0,
-    log_json: Flag = False,
+    report: Path | None = None,
+    keep_if_worse: bool = False,
+    log_json: bool = False,
     quiet: Quiet = False,
 ) -> int:
     """Take the noise out of recordings.
@@ -35,27 +37,33 @@ def enhance(
     Parameters
     ----------
     inputs: Path
-        Sound files, and folders that are read with their subfolders.
+        sound files, and folders that are read with their subfolders.
     out: Path
-        Output file (for one input) or folder, which keeps names and tree. Without it: STEM_enhanced.EXT beside the input.
+        file to write, for a single input, or folder that keeps names and tree; without it,
+        STEM_enhanced.EXT is written beside each input.
     model: str
-        A name from 'miase models list', or the folder of a model or of a training run.
+        name from 'miase models list', or the folder of a model or of a training run.
     file_format: str
-        Write this format (wav, flac, ogg, opus, mp3, aiff, w64) instead of the input's.
+        write this format instead of the input's.
     skip_existing: bool
-        Leave outputs alone that are there already.
+        skip inputs whose output is there already.
     overwrite: bool
-        Replace outputs that are there already. Inputs are never overwritten.
+        replace outputs that are there already; inputs are never overwritten.
     device: str
         auto, cpu, cuda or another device that torch knows.
     jobs: int
-        Files at a time, each in a process of its own.
+        files at a time, each in a process of its own.
     threads: int
         CPU threads in all; 0 leaves the choice to torch.
+    report: Path
+        write a report on the files as 'miase evaluate' makes it without clean speech: .html, .md, .json or
+        .csv.
+    keep_if_worse: bool
+        keep the original sound in outputs that seem worse than it: speech lost, or a lower DNSMOS.
     log_json: bool
-        Print a line of JSON for each file on standard output.
+        print a line of JSON for each file on standard output.
     quiet: bool
-        Show no progress; errors are still printed.
+        print nothing but errors.
     """
     from miase.batch import BatchOptions, enhance_files
 
@@ -72,7 +80,12 @@ def enhance(
         threads=threads,
         quiet=quiet or log_json,
     )
+    if report is not None:
+        from miase.report import check_report_path
+
+        check_report_path(report)
     failures = []
+    done: list[tuple[Path, Path]] = []
     counts = {"done": 0, "skipped": 0, "failed": 0}
     for outcome in enhance_files(inputs, out, config, options):
         counts[outcome.status] += 1
@@ -80,6 +93,8 @@ def enhance(
             print(outcome.as_json(), flush=True)
         if outcome.status == "failed":
             failures.append(outcome)
+        elif outcome.status == "done" and outcome.target is not None:
+            done.append((outcome.source, outcome.target))
         if outcome.n_clipped and not quiet:
             print(
                 f"{outcome.target}: {outcome.n_clipped} samples were clipped at full scale", file=sys.stderr
@@ -87,6 +102,8 @@ def enhance(
     if not quiet and not log_json:
         skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
         print(f"{counts['done']} enhanced{skipped}, {counts['failed']} failed")
+    if done and (report is not None or keep_if_worse):
+        _judge_outputs(sorted(done), report, keep_if_worse, jobs, quiet or log_json)
     for outcome in failures:
         print(f"miase: {outcome.error}", file=sys.stderr)
     if sum(counts.values()) == 0:
@@ -95,12 +112,31 @@ def enhance(
     return 1 if failures else 0
 
 
+def _judge_outputs(
+    done: list[tuple[Path, Path]], report: Path | None, keep_if_worse: bool, jobs: int, quiet: bool
+) -> None:
+    """Say which outputs seem worse than their inputs, and do something about it."""
+    from miase.evaluate import ENHANCED, judge_outputs, keep_original
+    from miase.report import write_report
+
+    evaluation = judge_outputs(done, jobs, quiet)
+    if report is not None:
+        write_report(evaluation, report)
+    scores = (score for score in evaluation.scores if score.system == ENHANCED)
+    for (source, target), score in zip(done, scores, strict=True):
+        if score.worse:
+            if keep_if_worse:
+                keep_original(source, target)
+            what = "holds the original, for enhanced it was worse" if keep_if_worse else "seems worse"
+            print(f"{target}: {what}: {score.worse}", file=sys.stderr)
+
+
 def train(
     noisy_dir: Path,
     *,
-    out: Out,
+    out: Annotated[Path, Parameter(name=("-o", "--out"))],
     config: Path | None = None,
-    resume: Flag = False,
+    resume: bool = False,
     run: Annotated[RunConfig, Parameter(name="*")] = RunConfig(),  # noqa: B008 - frozen
     quiet: Quiet = False,
 ) -> int:
@@ -109,15 +145,15 @@ def train(
     Parameters
     ----------
     noisy_dir: Path
-        Any folder of recordings, or one that 'miase corpus' made.
+        any folder of recordings, or one that 'miase corpus' made.
     out: Path
-        Folder of the run: config.toml, metrics.jsonl, checkpoints/ and model/.
+        folder of the run: config.toml, metrics.jsonl, checkpoints/ and model/.
     config: Path
-        TOML file with settings; flags come before it.
+        TOML file with settings, such as the config.toml of another run; flags come before it.
     resume: bool
-        Go on with the run in the folder, with its settings.
+        go on with the run in the folder, with its settings.
     quiet: bool
-        Show no progress.
+        print nothing but errors.
     """
     from miase.train import fit
 
@@ -126,7 +162,8 @@ def train(
         print(f"miase: left out: {failure}", file=sys.stderr)
     if not result.finished:
         print(
-            f"interrupted at step {result.step}; go on with: miase train {noisy_dir} -o {out} --resume",
+            f"miase: interrupted at step {result.step}; "
+            f"go on with: miase train {noisy_dir} -o {out} --resume",
             file=sys.stderr,
         )
         return 130
@@ -152,6 +189,87 @@ def corpus(
     return 1 if report.failures else 0
 
 
+def evaluate(
+    *,
+    noisy: Path | None = None,
+    clean: Path | None = None,
+    enhanced: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    model: Annotated[tuple[str, ...], Parameter(name=("-m", "--model"), consume_multiple=True)] = (),
+    metrics: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    out: Annotated[tuple[Path, ...], Parameter(name=("-o", "--out"))] = (),
+    jobs: int = 1,
+    seed: int = 0,
+    device: str = "cpu",
+    protocol: Literal["n2n"] | None = None,
+    speech: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    noise: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    limit: int = 50,
+    quiet: Quiet = False,
+) -> int:
+    """Measure how good estimates or systems are, with clean speech or without.
+
+    Files are matched by their path below the folders. The noisy recordings are always judged, too.
+
+    Parameters
+    ----------
+    noisy: Path
+        folder of noisy recordings, or one that 'miase corpus' made, which brings its clean speech.
+    clean: Path
+        folder of the clean speech; without it: what can be said without, and which files got worse.
+    enhanced: Path
+        folders of estimates.
+    model: str
+        systems to run: models as for enhance; spectral_subtraction, wiener, log_mmse; or, where they
+        are installed, noisereduce, rnnoise, deepfilternet, webrtc.
+    metrics: str
+        which, instead of the usual ones; dnsmos stands for its four.
+    out: Path
+        report to write: .csv, .json, .md or .html; may be given several times; without it, it is printed.
+    jobs: int
+        files at a time, each in a process of its own; the results do not depend on it.
+    seed: int
+        of the bootstrap intervals, and of the corpora of a protocol.
+    device: str
+        cpu, cuda or another device that torch knows, for our models.
+    protocol: str
+        instead of noisy: make the corpora of a published table, and print its numbers beside ours.
+    speech: Path
+        with a protocol: folders of clean speech.
+    noise: Path
+        with a protocol: folders with files named as in UrbanSound8K.
+    limit: int
+        with a protocol: utterances in each row.
+    quiet: bool
+        print no progress.
+    """
+    from contextlib import AbstractContextManager, nullcontext
+
+    from miase.errors import EvaluationError
+    from miase.evaluate import Evaluation, Options
+    from miase.evaluate import evaluate as run
+    from miase.protocol import evaluate_n2n
+    from miase.report import as_text, check_report_path, write_report
+
+    for path in out:
+        check_report_path(path)
+    options = Options(metrics, jobs, seed, device, quiet)
+    context: AbstractContextManager[Evaluation]
+    if protocol is None and noisy is not None:
+        context = nullcontext(run(noisy, clean, enhanced, model, options))
+    elif protocol is not None and speech and noise and noisy is None:
+        context = evaluate_n2n(speech, noise, model, options, limit)
+    else:
+        raise EvaluationError("give either --noisy DIR, or --protocol with --speech DIR and --noise DIR")
+    with context as evaluation:
+        for path in out:
+            write_report(evaluation, path)
+        if not out:
+            print(as_text(evaluation), end="")
+    for score in evaluation.failed:
+        print(f"miase: {score.file} ({score.system}): {score.error}", file=sys.stderr)
+    return 1 if evaluation.failed else 0
+
+
 def doctor() -> int:
     """Show versions, devices, codecs and weights."""
     from miase.doctor import examine
@@ -166,12 +284,18 @@ def doctor() -> int:
 def models_list() -> int:
     """List the packaged models."""
     from miase.checkpoint import read_config
+    from miase.errors import WeightsError
     from miase.registry import available, resolve
 
+    failed = False
     for name in available():
-        config, _ = read_config(resolve(name))
-        print(f"{name:<16}  {config.name:<16}  {config.sample_rate} Hz")
-    return 0
+        try:
+            config, _ = read_config(resolve(name))
+            print(f"{name:<16}  {config.name:<16}  {config.sample_rate} Hz")
+        except WeightsError as error:
+            failed = True
+            print(f"miase: {error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def models_info(name: str) -> int:
@@ -180,7 +304,7 @@ def models_info(name: str) -> int:
     Parameters
     ----------
     name: str
-        A packaged model, or the folder of one.
+        a packaged model, or the folder of one.
     """
     from miase.checkpoint import read_card
     from miase.registry import resolve

@@ -7,6 +7,8 @@ from miase.errors import ConfigError
 from miase.models.dcunet import Architecture, DCUNet, Layer
 from miase.models.transformer import ComplexBottleneck, RealBottleneck
 
+__all__ = ["MODELS", "Architecture", "DCUNet", "Layer", "build_model"]
+
 _STRIDES_10 = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1))
 _SQUARE = (3, 3)
 

@@ -1,7 +1,7 @@
 """Complex layers on real tensors: convolution, transposed convolution, normalisation, activation and mask.
 
-Complex channels are interleaved: channel 2c holds the real part and 2c + 1 the imaginary part of complex channel c.
-In this order the concatenation of two complex tensors is a plain ``torch.cat`` along the channels.
+Complex channels are interleaved: channel 2c holds the real part and 2c + 1 the imaginary part of complex
+channel c. In this order the concatenation of two complex tensors is a plain ``torch.cat`` along the channels.
 """
 
 import math
@@ -29,7 +29,7 @@ def interleave(real: Tensor, imag: Tensor) -> Tensor:
 
 
 class _ComplexWeight(nn.Module):
-    """Real and imaginary weight and bias of a complex convolution, and the real block weight they stand for."""
+    """Real and imaginary weight and bias of a complex convolution, and the real weight they stand for."""
 
     def __init__(self, first: int, second: int, out_channels: int, kernel: Pair, fan: int) -> None:
         super().__init__()
@@ -70,7 +70,8 @@ class ComplexConv2d(_ComplexWeight):
 class ComplexConvTranspose2d(_ComplexWeight):
     """Complex transposed convolution as one real transposed convolution, cut to the size asked for.
 
-    The size is the one that the mirrored convolution had as input: freq in (stride * (freq' - 1), stride * freq'].
+    The size is the one that the mirrored convolution had as input: freq in
+    (stride * (freq' - 1), stride * freq'].
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Pair, stride: Pair) -> None:
@@ -110,7 +111,8 @@ class ComplexBlock(nn.Module):
 def bounded_mask(x: Tensor) -> Tensor:
     """Bounded complex ratio mask M = tanh(|O|) O / |O| (Choi et al. 2019, section 3.2).
 
-    (..., 2) -> (..., 2): the phase of O with a magnitude below 1. Its gradient is finite at O = 0, where M = O.
+    (..., 2) -> (..., 2): the phase of O with a magnitude below 1. Its gradient is finite at O = 0,
+    where M = O.
     """
     magnitude = torch.sqrt(x.square().sum(-1, keepdim=True) + 1e-12)
     return torch.tanh(magnitude) / magnitude * x

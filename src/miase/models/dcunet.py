@@ -37,9 +37,9 @@ class Architecture(NamedTuple):
 class DCUNet(nn.Module):
     """Noisy waveform in, enhanced waveform out: STFT, complex U-Net, bounded complex mask, inverse STFT.
 
-    The network sees the spectrum divided by its own level, a power mean over ``config.level_seconds`` around each
-    frame, and with magnitudes raised to ``config.compression``; the mask multiplies the spectrum itself. So the
-    estimate scales with the input and has no delay.
+    The network sees the spectrum divided by its own level, a power mean over ``config.level_seconds`` around
+    each frame, and with magnitudes raised to ``config.compression``; the mask multiplies the spectrum itself.
+    So the estimate scales with the input and has no delay.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig) -> None:
@@ -66,7 +66,8 @@ class DCUNet(nn.Module):
             )
             self.decoder.append(ComplexBlock(conv, channels[i]))
         self.mask_out = ComplexConvTranspose2d(2 * channels[1], 1, layers[0].kernel, layers[0].stride)
-        # The untrained mask is close to tanh(1), so training by denoising twice starts from the recording itself.
+        # The untrained mask is close to tanh(1), so training by denoising twice starts from the recording
+        # itself.
         nn.init.zeros_(self.mask_out.bias)
         self.mask_out.bias.data[0] = 1.0
         self.frame_stride = 1

@@ -110,21 +110,21 @@ class ComplexBottleneck(nn.Module):
 def in_windows(bottleneck: nn.Module, x: Tensor, window: int) -> Tensor:
     """Apply ``bottleneck`` to consecutive windows of ``window`` frames, each for itself.
 
-    What a window holds does not depend on how long the recording is, so a block of a long recording gives the same
-    result as the whole, and a model trained on seconds meets nothing new in an hour. The last window of a signal that is no
-    multiple of ``window`` frames reaches back over the one before it.
+    What a window holds does not depend on how long the recording is, so a block of a long recording gives the
+    same result as the whole, and a model trained on seconds meets nothing new in an hour. The last window of
+    a signal that is no multiple of ``window`` frames reaches back over the one before it.
 
     Args:
         bottleneck: (batch, channel, freq, frame) -> the same.
         x: (batch, channel, freq, frame).
         window: in frames; 0 means one window over everything, as published.
     """
-    batch, channels, n_freq, n_frames = x.shape
+    batch, n_frames = x.shape[0], x.shape[-1]
     if window == 0 or n_frames <= window:
         result: Tensor = bottleneck(x)
         return result
     n_whole, rest = divmod(n_frames, window)
-    pieces = list(x[..., : n_whole * window].unflatten(-1, (n_whole, window)).unbind(3))
+    pieces = list(x[..., : n_whole * window].unfold(-1, window, window).unbind(-2))
     if rest:
         pieces.append(x[..., -window:])
     outputs = list(bottleneck(torch.cat(pieces)).split(batch))

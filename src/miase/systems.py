@@ -1,0 +1,82 @@
+"""What `evaluate -m` takes: a name or folder becomes a system, a function of noisy samples.
+
+A system maps noisy samples (channel, time) and their rate in Hz to an estimate of the same shape. It is one
+of our models, a classical method, or a tool of others that is installed.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from miase.checkpoint import load_pretrained, read_config
+from miase.classical import CLASSICAL
+from miase.enhance import Enhancer
+from miase.errors import EvaluationError, WeightsError
+from miase.peers import PEERS
+from miase.registry import available, resolve
+
+Samples = npt.NDArray[np.float32]
+System = Callable[[Samples, int], Samples]
+
+
+def describe_system(name: str) -> dict[str, str]:
+    """What a report says of a system, so that another can tell whether theirs is the same.
+
+    Args:
+        name: a packaged model, a folder of one, a classical method or a tool of others.
+
+    Raises:
+        WeightsError: there is no system of that name, or its folder holds no readable model.
+        EvaluationError: it needs a package that is not installed.
+    """
+    if name in CLASSICAL:
+        return {"kind": "classical", "source": CLASSICAL[name].source}
+    if name in PEERS:
+        peer = PEERS[name]
+        peer.require()
+        return {
+            "kind": "peer",
+            "package": f"{peer.package} {version(peer.package)}",
+            "settings": peer.settings,
+        }
+    try:
+        config, digest = read_config(resolve(name))
+    except WeightsError as error:
+        if Path(name).is_dir():
+            raise
+        known = ", ".join((*available(), *CLASSICAL, *PEERS))
+        raise WeightsError(
+            f"unknown system {name!r}; there are {known}; or name the folder of a model"
+        ) from error
+    return {
+        "kind": "model",
+        "network": config.name,
+        "sample_rate": f"{config.sample_rate} Hz",
+        "weights_sha256": digest,
+    }
+
+
+def load_system(name: str, device: str = "cpu") -> System:
+    """The system of a name that `describe_system` knows.
+
+    Args:
+        name: as there.
+        device: for our models: auto, cpu, cuda or another device that torch knows.
+    """
+    if name in CLASSICAL:
+        return CLASSICAL[name].enhance
+    if name in PEERS:
+        return PEERS[name].load()
+    enhancer = Enhancer(load_pretrained(resolve(name)), device)
+    return lambda noisy, sample_rate: enhancer.enhance(noisy, sample_rate)
+
+
+def check_estimate(estimate: Samples, noisy: Samples, name: str) -> Samples:
+    """The estimate as float32; raises EvaluationError when its shape is not that of the noisy samples."""
+    estimate = np.asarray(estimate, np.float32)
+    if estimate.shape != noisy.shape:
+        raise EvaluationError(f"{name} made {estimate.shape} of {noisy.shape}; a system must keep the shape")
+    return estimate

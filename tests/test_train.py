@@ -1,0 +1,460 @@
+"""Training: what a run leaves behind, that it can be repeated and resumed to the bit, and how it fails."""
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from miase import Enhancer, cli, dataset, train
+from miase.checkpoint import load_state, sha256
+from miase.config import (
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunConfig,
+    TrainingConfig,
+    dump_toml,
+    load_toml,
+)
+from miase.corpus import CorpusOptions, make_corpus
+from miase.errors import ConfigError, CorpusError, TrainingError, WeightsError
+from miase.models import MODELS, Architecture, Layer
+from miase.train import fit, health
+from signals import speech_like, white
+
+RATE = 8000
+TINY = RunConfig(
+    ModelConfig("dcunet10", sample_rate=RATE, n_fft=64, hop_length=32, n_blocks=1, window_frames=32),
+    DataConfig(excerpt_seconds=0.2, batch_size=2, workers=0),
+    ObjectiveConfig(noise=("white", "residual"), warmup_steps=2),
+    TrainingConfig(max_steps=7, lr=1e-3, threads=1, device="cpu"),
+)
+
+
+# Ten layers as in dcunet10, with few channels.
+NARROW = Architecture(
+    tuple(Layer(4, (3, 3), stride) for stride in ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1))), None
+)
+
+
+def having(**changes):
+    """TINY with some fields changed, wherever they are; `model` and `objective` stand for the names."""
+    config = TINY
+    for table in ("model", "data", "objective", "training"):
+        part = getattr(config, table)
+        fields = {f.name: f.name for f in dataclasses.fields(part)}
+        if "name" in fields:
+            fields[table] = fields.pop("name")
+        mine = {field: changes.pop(key) for key, field in fields.items() if key in changes}
+        config = dataclasses.replace(config, **{table: dataclasses.replace(part, **mine)})
+    assert not changes
+    return config
+
+
+def make_small():
+    """Shrink the network, the epochs and the validation."""
+    MODELS["dcunet10"] = NARROW
+    dataset.MIN_EPOCH_STEPS = 3
+    train.N_VALID = 2
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(MODELS, "dcunet10", NARROW)
+    monkeypatch.setattr(dataset, "MIN_EPOCH_STEPS", 3)
+    monkeypatch.setattr(train, "N_VALID", 2)
+
+
+def write(path, seconds=0.5, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, speech_like(seconds, RATE, seed) + 0.05 * white(seconds, RATE, seed), RATE)
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    for i in range(5):
+        write(tmp_path / "noisy" / f"r{i}.wav", 0.4 + 0.1 * i, i)
+    return tmp_path / "noisy"
+
+
+def rows(run, split=None):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if split in (None, line["split"])]
+
+
+def weights(run):
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def stop_after(monkeypatch, step, number=signal.SIGINT):
+    """Send this process a signal at the end of a step, as Ctrl-C does."""
+    real = train._Run.step
+
+    def step_and_stop(self, batch):
+        values = real(self, batch)
+        if self.progress.step == step:
+            os.kill(os.getpid(), number)
+        return values
+
+    monkeypatch.setattr(train._Run, "step", step_and_stop)
+
+
+def test_a_run_leaves_what_it_should(noisy, tmp_path):
+    run = tmp_path / "run"
+    result = fit(noisy, run, TINY, quiet=True)
+    assert (result.step, result.finished, result.failures) == (7, True, ())
+    assert {path.name for path in run.iterdir()} - {"tensorboard"} == {
+        "config.toml",
+        "checkpoints",
+        "metrics.jsonl",
+        "model",
+    }
+    assert load_toml(run / "config.toml") == TINY
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
+        "step-00000006.pt",
+        "step-00000007.pt",
+    ]
+    model = {path.name for path in (run / "model").iterdir()}
+    assert model == {"config.json", "model.safetensors", "README.md"}
+    assert [row["step"] for row in rows(run, "train")] == list(range(1, 8))
+    assert [row["step"] for row in rows(run, "valid")] == [3, 6, 7]
+    assert all(np.isfinite([v for v in row.values() if not isinstance(v, str)]).all() for row in rows(run))
+    assert {"loss", "wsdr", "time", "spectrum", "lr", "grad_norm"} <= rows(run, "train")[0].keys()
+    assert {"loss", "energy_db", "removed_db"} <= rows(run, "valid")[0].keys()
+
+
+def test_the_card_says_what_the_model_is(noisy, tmp_path):
+    run = tmp_path / "run"
+    fit(noisy, run, TINY, quiet=True)
+    card = " ".join((run / "model" / "README.md").read_text().split())
+    for said in ("dcunet10", "`iddp`", "8000 Hz", "5 noisy recordings", "7 steps", "white, residual"):
+        assert said in card
+    assert sha256(run / "model" / "model.safetensors") in card
+    assert "Clean speech used**: none" in card
+
+
+def test_the_model_enhances(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", TINY, quiet=True)
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        estimate = Enhancer.from_pretrained(folder, "cpu").enhance(np.ones(100, np.float32), 44100)
+        assert estimate.shape == (100,)
+
+
+def test_the_average_is_kept_and_the_weights_moved(noisy, tmp_path):
+    run = tmp_path / "run"
+    fit(noisy, run, TINY, quiet=True)
+    kept = load_file(run / "model" / "model.safetensors")
+    state = load_state(run / "checkpoints" / "step-00000007.pt")
+    assert kept.keys() == state["average"].keys()
+    assert all(torch.equal(kept[name], state["average"][name]) for name in kept)
+    assert any(not torch.equal(kept[name], state["model"][name]) for name in kept)
+
+
+def test_the_average_follows_its_rule(noisy, tmp_path):
+    """With a decay of zero the average is the network itself."""
+    run = tmp_path / "run"
+    fit(noisy, run, having(average_decay=0.0), quiet=True)
+    state = load_state(run / "checkpoints/step-00000007.pt")
+    for name, value in state["model"].items():
+        torch.testing.assert_close(state["average"][name], value)
+
+
+def test_a_seed_gives_the_same_weights_and_another_gives_others(noisy, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit(noisy, tmp_path / name, having(seed=seed), quiet=True)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+def test_readers_change_nothing(noisy, tmp_path):
+    for workers in (0, 2):
+        fit(noisy, tmp_path / str(workers), having(workers=workers), quiet=True)
+    assert weights(tmp_path / "0") == weights(tmp_path / "2")
+
+
+@pytest.mark.parametrize(
+    ("prior", "stop", "number"),
+    [
+        ("current", 2, signal.SIGINT),
+        ("current", 3, signal.SIGTERM),
+        ("average", 3, signal.SIGINT),
+        ("average", 5, signal.SIGINT),
+    ],
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(noisy, tmp_path, monkeypatch, prior, stop, number):
+    config = having(prior=prior)
+    fit(noisy, tmp_path / "whole", config, quiet=True)
+    with monkeypatch.context() as patch:
+        stop_after(patch, stop, number)
+        result = fit(noisy, tmp_path / "parts", config, quiet=True)
+    assert (result.step, result.finished) == (stop, False)
+    assert Enhancer.from_pretrained(tmp_path / "parts", "cpu").sample_rate == RATE
+    assert fit(noisy, tmp_path / "parts", config, resume=True, quiet=True).finished
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    marks = [(row["step"], row["split"]) for row in rows(tmp_path / "parts")]
+    assert len(set(marks)) == len(marks)
+    # The loss of each step, too, is that of the whole run; the validations that the stop adds are others.
+    for one, other in zip(rows(tmp_path / "whole", "train"), rows(tmp_path / "parts", "train"), strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(noisy, tmp_path):
+    config = having(max_steps=60, checkpoint_minutes=0.001, workers=1)
+    (tmp_path / "config.toml").write_text(dump_toml(config), encoding="utf-8")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    arguments = ["train", str(noisy), "-o", str(killed), "--config", str(tmp_path / "config.toml"), "-q"]
+    n_lines = random.Random().randrange(5, 40)
+    code = "import sys, test_train; test_train.make_small(); from miase.cli import main; main(sys.argv[1:])"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment) as process:
+        metrics = killed / "metrics.jsonl"
+        while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < n_lines):
+            time.sleep(0.005)
+        process.kill()
+    done = rows(killed, "train")[-1]["step"]
+    assert done < 60, "the run ended before it was killed"
+    assert not (killed / "model").exists()
+    with metrics.open("a") as file:
+        file.write('{"step": 4, "spl')  # what a full disk or a loss of power may leave
+    assert cli.run(["train", str(noisy), "-o", str(killed), "--resume", "-q"]) == 0
+    fit(noisy, whole, config, quiet=True)
+    assert weights(killed) == weights(whole), f"killed after step {done}"
+    assert [row["step"] for row in rows(killed, "train")] == list(range(1, 61))
+
+
+def test_resuming_a_run_that_is_over_changes_nothing(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", TINY, quiet=True)
+    before = weights(tmp_path / "run"), (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert fit(noisy, tmp_path / "run", TINY, resume=True, quiet=True).step == 7
+    assert (weights(tmp_path / "run"), (tmp_path / "run" / "metrics.jsonl").read_bytes()) == before
+
+
+def test_a_resumed_run_may_be_made_longer(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", TINY, quiet=True)
+    assert fit(noisy, tmp_path / "run", having(max_steps=9), resume=True, quiet=True).step == 9
+
+
+def test_minutes_end_a_run_too(noisy, tmp_path):
+    result = fit(noisy, tmp_path / "run", having(max_steps=0, max_minutes=0.005), quiet=True)
+    assert result.finished
+    assert result.step > 0
+    assert rows(tmp_path / "run", "train")[-1]["seconds"] >= 0.3
+
+
+def test_the_learning_rate_rises_stays_and_falls(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", having(max_steps=30, lr_decay=0.2), quiet=True)
+    lr = [row["lr"] for row in rows(tmp_path / "run", "train")]
+    assert np.all(np.diff(lr[:20]) > 0)
+    assert max(lr) == pytest.approx(1e-3)
+    assert np.all(np.diff(lr[-6:]) < 0)
+    assert lr[-1] < 0.2e-3
+
+
+@pytest.mark.parametrize("objective", ["iddp", "noisy_target"])
+def test_the_loss_falls(noisy, tmp_path, objective):
+    config = having(objective=objective, noise=("white",), max_steps=40, lr=3e-3)
+    fit(noisy, tmp_path / "run", config, quiet=True)
+    losses = [row["loss"] for row in rows(tmp_path / "run", "train")]
+    assert np.mean(losses[-5:]) < np.mean(losses[2:7])
+
+
+def test_one_recording_is_enough(tmp_path):
+    write(tmp_path / "noisy" / "one.wav", 1.0)
+    assert fit(tmp_path / "noisy", tmp_path / "run", TINY, quiet=True).finished
+    assert rows(tmp_path / "run", "valid")
+
+
+def test_fewer_recordings_than_the_batch_are_enough(noisy, tmp_path):
+    assert fit(noisy, tmp_path / "run", having(batch_size=9, max_steps=2), quiet=True).finished
+
+
+def test_recordings_shorter_than_the_excerpt_are_enough(tmp_path):
+    for i in range(3):
+        write(tmp_path / "noisy" / f"{i}.wav", 0.05, i)
+    assert fit(tmp_path / "noisy", tmp_path / "run", having(max_steps=2), quiet=True).finished
+
+
+def test_the_residual_alone_teaches_from_the_first_step(noisy, tmp_path):
+    """The warm-up would have no noise to add, and would teach the network to do nothing."""
+    fit(noisy, tmp_path / "run", having(noise=("residual",), warmup_steps=5), quiet=True)
+    fit(noisy, tmp_path / "none", having(noise=("residual",), warmup_steps=0), quiet=True)
+    assert weights(tmp_path / "run") == weights(tmp_path / "none")
+
+
+# Bad recordings
+
+
+def test_bad_recordings_are_named_and_the_run_goes_on(noisy, tmp_path):
+    (noisy / "text.wav").write_text("no sound")
+    sf.write(noisy / "nan.wav", np.full(8000, np.nan), RATE, subtype="FLOAT")
+    for share in (0.01, 0.6):  # in the part for training, and in that for validation
+        result = fit(noisy, tmp_path / str(share), having(valid_share=share, max_steps=9), quiet=True)
+        assert result.finished
+        assert [name for name in ("text.wav", "nan.wav") if name in " ".join(result.failures)] == [
+            "text.wav",
+            "nan.wav",
+        ]
+
+
+@pytest.mark.parametrize("content", ["missing", "empty", "text"])
+def test_a_folder_without_recordings_is_refused(tmp_path, content):
+    folder = tmp_path / "noisy"
+    if content != "missing":
+        folder.mkdir()
+    if content == "text":
+        (folder / "a.wav").write_text("no sound")
+    with pytest.raises(CorpusError) as caught:
+        fit(folder, tmp_path / "run", TINY, quiet=True)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+# Clean speech
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    for i in range(4):
+        write(tmp_path / "speech" / f"s{i}.wav", 0.5, i)
+    speech = (tmp_path / "speech",)
+    output = tmp_path / "corpus"
+    make_corpus(CorpusOptions("white", speech=speech, output=output, sample_rate=RATE, quiet=True))
+    return output
+
+
+@pytest.mark.parametrize("objective", ["iddp", "noisy_target"])
+@pytest.mark.parametrize("poison", ["garbage", "gone"])
+def test_clean_files_have_no_part_in_training_on_noisy_ones(corpus, tmp_path, objective, poison):
+    config = having(objective=objective)
+    fit(corpus, tmp_path / "with", config, quiet=True)
+    for path in (corpus / "clean").rglob("*.flac"):
+        path.write_text("not for you")
+    if poison == "gone":
+        shutil.rmtree(corpus / "clean")
+    result = fit(corpus, tmp_path / "without", config, quiet=True)
+    assert result.failures == ()
+    assert weights(tmp_path / "with") == weights(tmp_path / "without")
+
+
+def test_supervised_training_reads_the_clean_files(corpus, tmp_path):
+    config = having(objective="noise2clean")
+    assert fit(corpus, tmp_path / "run", config, quiet=True).finished
+    assert "Clean speech used**: yes" in (tmp_path / "run" / "model" / "README.md").read_text()
+    for path in (corpus / "clean").rglob("*.flac"):
+        path.write_text("not for you")
+    with pytest.raises(CorpusError):
+        fit(corpus, tmp_path / "other", config, quiet=True)
+
+
+def test_supervised_training_needs_a_corpus(noisy, tmp_path):
+    with pytest.raises(CorpusError, match=r"manifest\.jsonl"):
+        fit(noisy, tmp_path / "run", having(objective="noise2clean"), quiet=True)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "remixing"}, "unknown objective 'remixing'.*iddp"),
+        ({"max_steps": 0}, "--max-steps or --max-minutes"),
+        ({"objective": "noisy_target", "noise": ("residual",)}, "has no residual"),
+        ({"device": "cuda:99"}, "device 'cuda:99'.*not to be had"),
+        ({"device": "abacus"}, "device 'abacus'"),
+        ({"device": "cpu:x"}, "device 'cpu:x'"),
+        ({"precision": "7-bit"}, "precision '7-bit'"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused(noisy, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        fit(noisy, tmp_path / "run", having(**changes), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_network_is_refused(noisy, tmp_path):
+    with pytest.raises(ConfigError, match="unknown network 'dcunet99'"):
+        fit(noisy, tmp_path / "run", having(model="dcunet99"), quiet=True)
+
+
+def test_a_noise_source_that_is_not_there_is_refused(noisy, tmp_path):
+    with pytest.raises(CorpusError, match="'nowhere' is not there"):
+        fit(noisy, tmp_path / "run", having(noise=("nowhere",)), quiet=True)
+
+
+def test_a_folder_with_a_run_is_not_used_again(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", TINY, quiet=True)
+    before = weights(tmp_path / "run")
+    with pytest.raises(TrainingError, match="holds a run already; add --resume"):
+        fit(noisy, tmp_path / "run", having(seed=5), quiet=True)
+    assert weights(tmp_path / "run") == before
+
+
+def test_a_run_does_not_go_on_with_other_recordings(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", TINY, quiet=True)
+    write(noisy / "new.wav")
+    with pytest.raises(TrainingError, match="recordings are not those"):
+        fit(noisy, tmp_path / "run", TINY, resume=True, quiet=True)
+
+
+def test_a_run_does_not_go_on_as_another_network(noisy, tmp_path):
+    fit(noisy, tmp_path / "run", TINY, quiet=True)
+    with pytest.raises(WeightsError, match="does not fit") as caught:
+        fit(noisy, tmp_path / "run", having(model="dcunet10_ctstm"), resume=True, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(noisy, tmp_path):
+    run = tmp_path / "run"
+    fit(noisy, run, TINY, quiet=True)
+    before, last = weights(run), run / "checkpoints" / "step-00000007.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"step-00000007\.pt is damaged; delete it"):
+        fit(noisy, run, TINY, resume=True, quiet=True)
+    last.unlink()
+    fit(noisy, run, TINY, resume=True, quiet=True)
+    assert weights(run) == before
+
+
+def test_a_run_that_diverges_stops(noisy, tmp_path):
+    with pytest.raises(TrainingError, match="the loss is nan") as caught:
+        fit(noisy, tmp_path / "run", having(lr=1e30, max_steps=50), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_model_that_falls_silent_stops_the_run(noisy, tmp_path, monkeypatch):
+    def build_silent(config):
+        model = real(config)
+        for parameter in model.mask_out.parameters():
+            nn.init.zeros_(parameter)
+        return model
+
+    real = train.build_model
+    monkeypatch.setattr(train, "build_model", build_silent)
+    with pytest.raises(TrainingError, match="collapsed"):
+        fit(noisy, tmp_path / "run", having(lr=1e-12), quiet=True)
+
+
+def test_health_tells_silence_from_doing_nothing():
+    noisy = torch.randn(3, 1000)
+    silent, same = health(noisy, torch.zeros_like(noisy)), health(noisy, noisy)
+    assert silent["energy_db"] < -100
+    assert abs(silent["removed_db"]) < 1e-4
+    assert abs(same["energy_db"]) < 1e-4
+    assert same["removed_db"] < -100
