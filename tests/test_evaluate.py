@@ -1,6 +1,7 @@
 """Matching, scoring, what is done with files that do not fit, and one result for any number of processes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from miase.classical import CLASSICAL
 from miase.cli import run
 from miase.config import ModelConfig
 from miase.errors import EvaluationError, WeightsError
-from miase.evaluate import WITH_CLEAN, Options, choose_metrics, evaluate
+from miase.evaluate import WITH_CLEAN, Options, choose_metrics, evaluate, evaluate_items
 from miase.judge import MEASURES
+from miase.matching import Item
 from miase.metrics import METRICS
 from miase.models import build_model
-from miase.peers import Peer
 from miase.systems import describe_system, load_system
 from signals import speech_like, white
 
@@ -241,8 +242,6 @@ def test_unknown_systems_are_refused_with_the_known_ones(folders):
         evaluate(folders / "noisy", folders / "clean", models=["wien"], options=QUICK)
     with pytest.raises(EvaluationError, match="one name"):
         evaluate(folders / "noisy", folders / "clean", models=["wiener", "wiener"], options=QUICK)
-    with pytest.raises(EvaluationError, match="pip install no-such-package"):
-        Peer("no-such-package", "no_such_module", "", lambda: load_system("wiener")).load()
 
 
 def test_every_system_that_is_known_describes_itself(model):
@@ -255,3 +254,80 @@ def test_an_empty_folder_is_refused(folders):
     (folders / "empty").mkdir()
     with pytest.raises(EvaluationError, match="holds no sound files"):
         evaluate(folders / "empty", options=QUICK)
+
+
+def save_model(folder, gain):
+    """A model whose mask is one or zero."""
+    config = ModelConfig(sample_rate=8000, n_fft=256, hop_length=128, n_blocks=1, window_frames=32)
+    network = build_model(config)
+    for parameter in network.mask_out.parameters():
+        torch.nn.init.zeros_(parameter)
+    network.mask_out.bias.data = torch.tensor([20.0 * gain, 0.0])
+    save_pretrained(network, folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("file_format", [None, "flac"])
+def test_outputs_that_got_worse_hold_the_original(folders, tmp_path, capsys, monkeypatch, file_format):
+    monkeypatch.setattr("miase.evaluate.installed", lambda row: not row.package)  # DNSMOS takes 10 s
+    silencer = save_model(tmp_path / "silencer", 0.0)
+    out, report = tmp_path / "out", tmp_path / "report.html"
+    arguments = [
+        "enhance",
+        str(folders / "noisy"),
+        "-m",
+        silencer,
+        "-o",
+        str(out),
+        "-q",
+        "--report",
+        str(report),
+    ]
+    arguments += ["--format", file_format] if file_format else []
+    assert run([*arguments, "--keep-if-worse"]) == 0
+    messages = capsys.readouterr().err
+    for name in NAMES:
+        target = (out / name).with_suffix(f".{file_format}") if file_format else out / name
+        samples, _ = load(target)
+        original, _ = load(folders / "noisy" / name)
+        assert samples == pytest.approx(original, abs=1e-4 if file_format else 0)
+        assert f"{target}: holds the original" in messages
+    assert "nothing is left" in messages
+    assert "seem worse than before" in report.read_text(encoding="utf-8")
+    assert not list(out.rglob("*.part"))
+
+
+def test_outputs_that_did_not_get_worse_stay(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("miase.evaluate.installed", lambda row: not row.package)
+    identity = save_model(tmp_path / "identity", 1.0)
+    out = tmp_path / "out"
+    assert (
+        run(["enhance", str(folders / "noisy"), "-m", identity, "-o", str(out), "-q", "--keep-if-worse"]) == 0
+    )
+    assert "worse" not in capsys.readouterr().err
+
+
+def test_the_lead_in_is_heard_but_not_judged(folders):
+    noisy, _ = load(folders / "noisy" / "a.wav")
+    clean, _ = load(folders / "clean" / "a.wav")
+    options = replace(QUICK, lead_in=0.5)
+    result = evaluate(folders / "noisy", folders / "clean", models=["wiener"], options=options)
+    estimate = CLASSICAL["wiener"].enhance(noisy, RATE)[0]
+    expected = METRICS["snr"].function(estimate[RATE // 2 :], clean[0, RATE // 2 :], RATE)["snr"]
+    assert score_of(result, "a.wav", "wiener").values["snr"] == expected
+    assert "0.5 s" in result.stamp["lead_in"]
+    beyond = evaluate(folders / "noisy", folders / "clean", options=replace(QUICK, lead_in=5.0))
+    assert all("no samples" in score.reasons["snr"] for score in beyond.scores)
+
+
+def test_only_the_start_of_long_files_is_judged(folders):
+    pair = (folders / "noisy" / "a.wav", folders / "better" / "a.wav")
+    items = [Item("a", pair[0], enhanced={"ours": pair[1]})]
+    options = Options(("energy_kept",), quiet=True, longest=0.25)
+    (whole,), (part,) = (
+        evaluate_items(items, ["ours"], [], o).column("ours", "energy_kept")
+        for o in (Options(("energy_kept",), quiet=True), options)
+    )
+    noisy, better = (load(path)[0][0, : RATE // 4] for path in pair)
+    assert part == pytest.approx(10 * np.log10(np.sum(better**2) / np.sum(noisy**2)), abs=1e-4)
+    assert part != pytest.approx(whole, abs=1e-4)

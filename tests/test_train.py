@@ -112,7 +112,8 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
     monkeypatch.setattr(train._Run, "step", step_and_stop)
 
 
-def test_a_run_leaves_what_it_should(noisy, tmp_path):
+def test_a_run_leaves_what_it_should(noisy, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "VALIDATION_SECONDS", 0.0)
     run = tmp_path / "run"
     result = fit(noisy, run, TINY, quiet=True)
     assert (result.step, result.finished, result.failures) == (7, True, ())

@@ -47,7 +47,9 @@ class Options:
         seed: of the bootstrap and of the noise of self_consistency.
         device: for our models: auto, cpu, cuda or another device that torch knows.
         quiet: show no progress.
-        longest: seconds of each file that are judged, from its start; None for all.
+        longest: seconds of each file that are read, from its start; None for all.
+        lead_in: seconds at the start of each file that systems hear but that are not judged, so that those
+            which adapt to the noise can settle.
     """
 
     metrics: tuple[str, ...] = ()
@@ -56,10 +58,13 @@ class Options:
     device: str = "cpu"
     quiet: bool = False
     longest: float | None = None
+    lead_in: float = 0.0
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise EvaluationError(f"jobs is {self.jobs}; it must be 1 or more")
+        if self.lead_in < 0:
+            raise EvaluationError(f"lead_in is {self.lead_in} s; it must be 0 or more")
         if self.seed < 0:
             raise EvaluationError(f"seed is {self.seed}; it must be 0 or more")
 
@@ -99,8 +104,9 @@ class Evaluation:
 
     @property
     def groups(self) -> list[str]:
-        """Names of the groups, without those of files that have none."""
-        return [group for group in dict.fromkeys(score.group for score in self.scores) if group]
+        """Names of the groups, in the order of a published table, else sorted."""
+        found = [group for group in dict.fromkeys(score.group for score in self.scores) if group]
+        return found if self.published else sorted(found)
 
     @property
     def failed(self) -> list[Score]:
@@ -165,8 +171,10 @@ def evaluate_items(
     if len(set(names)) < len(names):
         raise EvaluationError(f"two systems have one name among {', '.join(names)}; name each once")
     stamp = make_stamp(folders, systems, [metric_row(name) for name in metrics], options.seed, options.device)
-    plan = Plan(metrics, names, systems, options.seed, options.device, options.longest)
+    plan = Plan(metrics, names, systems, options.seed, options.device, options.longest, options.lead_in)
     results = list(_run(plan, items, options))
+    if options.lead_in:
+        stamp["lead_in"] = f"{options.lead_in:g} s at the start of each file are not judged"
     stamp["files"] = {
         "n": len(items),
         "seconds": round(sum(result.scores[0].seconds for result in results), 3),
@@ -295,6 +303,7 @@ def _run(plan: Plan, items: Sequence[Item], options: Options) -> Iterator[Result
                     yield scorer(item)
                     bar.update()
             return
+        Scorer(plan)  # a system that cannot be loaded is found here, once, and not in each worker
         # Spawned, not forked: a fork would inherit torch's thread pools in whatever state they are.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(n_workers, context, _start_worker, (plan,)) as pool:

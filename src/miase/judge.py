@@ -23,6 +23,7 @@ ABOVE_FLOOR_DB = 10.0
 LOST_DB = 6.0
 FEWEST_FRAMES = 12  # 0.2 s of voiced speech
 
+LEAST_ENERGY = -50.0  # dB
 WORST_LOSS = 15.0  # % of the voiced frames
 WORST_DROP = 0.1  # of DNSMOS
 N_PIECES = 10  # that the removed noise is cut into, as METHOD's residual noise is
@@ -135,14 +136,14 @@ MEASURES = {
 def verdict(values: Mapping[str, float], noisy_values: Mapping[str, float]) -> str:
     """Why a file seems worse than before, or nothing if it does not.
 
-    It does when it has become silent, when 15 % or more of the voiced frames lost their speech, or when
-    DNSMOS (overall or of the speech) fell by more than 0.1 resp. 0.5.
+    It does when it has become silent (50 dB down), when 15 % or more of the voiced frames lost their speech,
+    or when DNSMOS (overall or of the speech) fell by more than 0.1 resp. 0.5.
 
     Args:
         values: of the estimate, by name; what is missing or NaN is not judged.
         noisy_values: of the noisy recording.
     """
-    reasons = ["nothing is left"] if values.get("energy_kept") == -np.inf else []
+    reasons = ["nothing is left"] if values.get("energy_kept", 0.0) < LEAST_ENERGY else []
     if values.get("speech_lost", 0.0) >= WORST_LOSS:
         reasons.append(f"speech may be lost in {values['speech_lost']:.0f} % of the voiced frames")
     for name, what, limit in (

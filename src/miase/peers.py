@@ -62,7 +62,13 @@ class Peer:
 
 def _noisereduce() -> System:
     reduce_noise = importlib.import_module("noisereduce").reduce_noise
-    return lambda noisy, rate: np.asarray(reduce_noise(y=noisy, sr=rate, prop_decrease=0.8), np.float32)
+
+    def enhance(noisy: Samples, sample_rate: int) -> Samples:
+        with np.errstate(invalid="ignore"):  # it divides digital silence by digital silence
+            estimate = reduce_noise(y=noisy, sr=sample_rate, prop_decrease=0.8)
+        return np.nan_to_num(np.asarray(estimate, np.float32))
+
+    return enhance
 
 
 def _rnnoise() -> System:

@@ -62,6 +62,7 @@ class Plan:
     seed: int
     device: str
     longest: float | None = None  # seconds of each file, from its start; None for all
+    lead_in: float = 0.0  # seconds at the start that systems hear and nobody judges
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class Scorer:
     ) -> Score:
         estimate = self.estimate(item, system, noisy, sample_rate)
         signals = [estimate, noisy] if clean is None else [estimate, noisy, clean]
+        start = round(self.plan.lead_in * sample_rate)
         n = min(signal.shape[1] for signal in signals)
         longest = max(signal.shape[1] for signal in signals)
         warnings: tuple[str, ...] = ()
@@ -137,7 +139,7 @@ class Scorer:
             warnings = (f"{cut}; compared up to the shortest",)
         channels = [
             self._score_channel(
-                item, system, *(signal[channel, :n] for signal in signals), sample_rate=sample_rate
+                item, system, *(signal[channel, start:n] for signal in signals), sample_rate=sample_rate
             )
             for channel in range(len(noisy))
         ]

@@ -52,13 +52,14 @@ from miase.objectives import OBJECTIVES, Networks, Objective
 
 WARMUP_STEPS = 20  # of the learning rate: Adam's first estimates of the gradient's scale are rough
 N_VALID = 16  # excerpts of a validation
+VALIDATION_SECONDS = 60.0  # least time between two of them: an epoch of a small folder takes seconds
 COLLAPSED_DB = -30.0  # output over input energy; speech in noise at 0 dB leaves -3 dB
 N_KEPT = 2  # checkpoints
 
 
 @dataclass
 class Progress:
-    """Where a run stands; saved with each checkpoint."""
+    """Where a run stands; saved with each checkpoint. The seconds are those of the clock on the wall."""
 
     step: int = 0
     seconds: float = 0.0
@@ -145,8 +146,10 @@ def fit(
             save_state(run.state() | {"recordings": recordings.fingerprint()}, path)
             for old in _saved(checkpoints)[:-N_KEPT]:
                 old.unlink()
-            if valid_batches:
-                log.write(run.validate(valid_batches), "valid", run.progress)
+
+    def validate() -> None:
+        if valid_batches:
+            log.write(run.validate(valid_batches), "valid", run.progress)
 
     bar = tqdm(
         total=settings.max_steps or None,
@@ -155,7 +158,7 @@ def fit(
         unit="step",
         dynamic_ncols=True,
     )
-    last_saved = time.monotonic()
+    last_saved = last_validated = time.monotonic()
     with closing(_Log(out, progress.step)) as log, bar, _interruptible() as interrupted:
         while not run.is_over() and not interrupted():
             epoch, step_of_epoch = divmod(run.progress.step, steps_per_epoch)
@@ -179,6 +182,9 @@ def fit(
                     last_saved = time.monotonic()
             save()
             last_saved = time.monotonic()
+            if run.is_over() or interrupted() or last_saved - last_validated > VALIDATION_SECONDS:
+                validate()
+                last_validated = time.monotonic()
     model_dir = out / "model"
     save_pretrained(average, model_dir)
     card = _card(config, model_dir, run.progress, len(recordings.infos), recordings.seconds)
@@ -209,10 +215,11 @@ class _Run:
         self.average = average
         self.optimizer = optimizer
         self.progress = progress
+        # Time that was spent before a resume counts as if it had just passed.
+        self.began = time.monotonic() - progress.seconds
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss."""
-        started = time.monotonic()
         settings, step = self.config.training, self.progress.step
         objective = self.objective
         # Without a source of noise but the residual, the warm-up would teach the network to do nothing.
@@ -242,7 +249,7 @@ class _Run:
         self.optimizer.zero_grad()
         self.progress.step += 1
         self._update_average()
-        self.progress.seconds += time.monotonic() - started
+        self.progress.seconds = time.monotonic() - self.began
         return values
 
     def is_over(self) -> bool:

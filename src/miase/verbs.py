@@ -199,6 +199,7 @@ def evaluate(
     out: Annotated[tuple[Path, ...], Parameter(name=("-o", "--out"))] = (),
     jobs: int = 1,
     seed: int = 0,
+    lead_in: float = 0.0,
     device: str = "cpu",
     protocol: Literal["n2n"] | None = None,
     speech: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
@@ -229,6 +230,8 @@ def evaluate(
         files at a time, each in a process of its own; the results do not depend on it.
     seed: int
         of the bootstrap intervals, and of the corpora of a protocol.
+    lead_in: float
+        seconds at the start of each file that systems hear but that are not judged.
     device: str
         cpu, cuda or another device that torch knows, for our models.
     protocol: str
@@ -252,7 +255,7 @@ def evaluate(
 
     for path in out:
         check_report_path(path)
-    options = Options(metrics, jobs, seed, device, quiet)
+    options = Options(metrics, jobs, seed, device, quiet, lead_in=lead_in)
     context: AbstractContextManager[Evaluation]
     if protocol is None and noisy is not None:
         context = nullcontext(run(noisy, clean, enhanced, model, options))

@@ -58,7 +58,7 @@ def as_text(evaluation: Evaluation) -> str:
 def as_csv(evaluation: Evaluation) -> str:
     """One row for each file and system, below the stamp in lines that start with #."""
     out = io.StringIO()
-    for line in _stamp_lines(evaluation.stamp):
+    for line in stamp_lines(evaluation.stamp):
         out.write(f"# {line}\n")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "system", "group", "seconds", "sample_rate", *evaluation.metrics, "remarks"))
@@ -86,6 +86,7 @@ def as_json(evaluation: Evaluation) -> str:
         "statistics": _statistics(evaluation, None),
         "differences": _differences(evaluation),
         "groups": groups,
+        "published": evaluation.published,
         "files": [
             {
                 **asdict(score),
@@ -104,8 +105,8 @@ def as_markdown(evaluation: Evaluation) -> str:
     problems = "\n".join(
         f"  - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in problem_lines(evaluation)
     )
-    stamp = "\n".join(f"- {line}" for line in _stamp_lines(evaluation.stamp))
-    parts = [f"## {table.title}\n\n{_markdown_table(table)}" for table in tables]
+    stamp = "\n".join(f"- {line}" for line in stamp_lines(evaluation.stamp))
+    parts = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
     if problems:
         parts.insert(-1, f"## Remarks\n\n{problems}")
     return "\n\n".join(("# Evaluation", *parts, f"## How it was made\n\n{stamp}")) + "\n"
@@ -155,14 +156,12 @@ def _differences(evaluation: Evaluation) -> list[dict[str, Any]]:
     return found
 
 
-def _stamp_lines(values: Any, path: str = "") -> list[str]:
+def stamp_lines(values: Any, path: str = "") -> list[str]:
     """A nested stamp as lines "a.b: value"."""
     if not isinstance(values, dict):
         return [f"{path}: {values}"]
     return [
-        line
-        for key, value in values.items()
-        for line in _stamp_lines(value, f"{path}.{key}" if path else key)
+        line for key, value in values.items() for line in stamp_lines(value, f"{path}.{key}" if path else key)
     ]
 
 
@@ -177,7 +176,8 @@ def _text_table(table: Table) -> str:
     return "\n".join((table.title, *shown))
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table in Markdown, its columns aligned for those who read the source."""
     cells = [[cell.replace("|", "\\|") for cell in line] for line in (table.header, *table.rows)]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(table.header))]
     lines = [f"| {' | '.join(_padded(line, widths))} |" for line in cells]
