@@ -44,10 +44,11 @@ def save_pretrained(model: DCUNet, folder: Path, card: str = "", *, half: bool =
         model: any network of ours.
         folder: made when missing.
         card: text of the card; none is written when it is empty.
-        half: store the weights in 16 bits, which halves their size.
+        half: store the weights in 16 bits, which halves their size; the norms' statistics keep 32, as their
+            range may be wider.
     """
     state = {
-        name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        name: (value.half() if half and value.ndim > 1 else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
     with written_whole(folder / WEIGHTS_NAME) as path:
