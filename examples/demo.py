@@ -21,6 +21,7 @@ METRICS = ("pesq_wb", "stoi", "si_sdr")
 
 
 def main() -> None:
+    """Enhance, score and draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from signals import speech_like, white
 from torch import nn
 
 from miase import AudioError, ConfigError, EnhanceConfig, Enhancer
 from miase.config import ModelConfig
 from miase.models import build_model
+from signals import speech_like, white
 
 RATE = 8000
 SMALL = {"sample_rate": RATE, "n_fft": 256, "hop_length": 128, "n_blocks": 1, "window_frames": 32}
