@@ -10,6 +10,6 @@ how=(--split test --snr 0 10 --max-seconds 6 --seed 7 -q --overwrite)
 "$MIASE" corpus urbansound "${speech[@]}" --noise "$DATA/noise/urbansound8k" "${how[@]}" -o "$OUT/urbansound8k"
 "$MIASE" corpus white "${speech[@]}" "${how[@]}" -o "$OUT/white"
 for corpus in urbansound8k white; do
-    "$MIASE" evaluate --noisy "$OUT/$corpus" -m "$MODEL" -m wiener \
-        --metrics si_sdr --metrics pesq_wb --metrics stoi -q -o "$OUT/$corpus.md" -o "$OUT/$corpus.json"
+    "$MIASE" evaluate --noisy "$OUT/$corpus" -m "$MODEL" -m wiener --jobs 2 \
+        --metrics si_sdr --metrics pesq_wb --metrics stoi -q -o "$OUT/$corpus.json"
 done

@@ -1,8 +1,8 @@
 """Package the model of a training run: weights in 16 bits and a card, below src/miase/weights/.
 
-    python recipes/package.py RUN NAME CARD TABLE
+    python recipes/package.py RUN NAME CARD REPORT.json ...
 
-CARD is a text with {placeholders}, TABLE a Markdown report of `miase evaluate` whose statistics go into it.
+CARD is a text with {placeholders}; the reports of `miase evaluate` are its table.
 """
 
 import json
@@ -11,23 +11,16 @@ import sys
 from pathlib import Path
 
 import torch
+from scores_table import table
 
 import miase
 from miase.checkpoint import WEIGHTS_NAME, load_pretrained, save_pretrained, sha256, written_whole
 from miase.config import load_toml
 
 WEIGHTS = Path(__file__).parents[1] / "src" / "miase" / "weights"
-METRICS = ("si_sdr", "pesq_wb", "stoi")
 
 
-def statistics(report: str) -> str:
-    """The rows of a report's first table that the card shows."""
-    rows = [line for line in report.splitlines() if line.startswith("|")]
-    kept = [row for row in rows if row.split("|")[1].strip() in METRICS]
-    return "\n".join([*rows[:2], *kept])
-
-
-def main(run: Path, name: str, card: Path, *tables: Path) -> None:
+def main(run: Path, name: str, card: Path, *reports: Path) -> None:
     """Write the packaged model."""
     folder = WEIGHTS / name
     model = load_pretrained(run / "model")
@@ -43,14 +36,12 @@ def main(run: Path, name: str, card: Path, *tables: Path) -> None:
         sha256=sha256(folder / WEIGHTS_NAME),
         kilobytes=round((folder / WEIGHTS_NAME).stat().st_size / 1000),
         versions=f"miase {miase.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-        table="\n\n".join(
-            f"{path.stem}:\n\n{statistics(path.read_text(encoding='utf-8'))}" for path in tables
-        ),
+        table=table(list(reports)),
     )
     with written_whole(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    run, name, card, *tables = sys.argv[1:]
-    main(Path(run), name, Path(card), *map(Path, tables))
+    run, name, card, *reports = sys.argv[1:]
+    main(Path(run), name, Path(card), *map(Path, reports))

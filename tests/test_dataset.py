@@ -152,6 +152,25 @@ def test_a_noise_folder_gives_its_recordings(tmp_path):
     assert draw(str(tmp_path), n=9000).shape == (9000,)  # longer than the recording
 
 
+def test_pauses_give_the_noise_of_the_recordings(tmp_path):
+    """Words of 1 s at full level with noise at a hundredth of it: the pauses hold the noise alone."""
+    noise = 0.01 * np.random.default_rng(0).standard_normal(6 * RATE)
+    words = np.sin(np.arange(6 * RATE)) * (np.arange(6 * RATE) // RATE % 2)
+    sf.write(tmp_path / "a.wav", words + noise, RATE, subtype="FLOAT")
+    infos = find_recordings([tmp_path / "a.wav"], tmp_path).infos
+    drawn = NoiseSource(("pauses",), RATE, infos).draw(5000, np.random.default_rng(0))
+    assert drawn.shape == (5000,)
+    assert abs(np.sqrt(np.mean(np.square(drawn))) / 0.01 - 1) < 0.2
+
+
+def test_recordings_without_pauses_are_helped_out_by_artificial_noise(tmp_path):
+    sf.write(tmp_path / "a.wav", np.full(6 * RATE, 0.5), RATE)
+    infos = find_recordings([tmp_path / "a.wav"], tmp_path).infos
+    drawn = NoiseSource(("pauses",), RATE, infos).draw(5000, np.random.default_rng(0))
+    assert drawn.shape == (5000,)
+    assert drawn.std() > 0.1
+
+
 def test_sources_are_drawn_in_equal_parts(tmp_path):
     sf.write(tmp_path / "n.wav", np.full(9000, 0.5), RATE)
     source = NoiseSource(("white", str(tmp_path), "residual"), RATE)

@@ -15,7 +15,7 @@ PACKAGE = Path(miase.__file__).parent
 ROWS = [
     {"errors"},
     {"config"},
-    {"audio", "noise", "stft", "registry", "overlap"},
+    {"audio", "noise", "pauses", "stft", "registry", "overlap"},
     {"mixing", "models", "losses", "metrics", "corpus", "classical", "peers", "summary"},
     {"dataset", "objectives", "checkpoint", "judge", "matching"},
     {"enhance", "train"},

@@ -19,9 +19,11 @@ from miase.corpus import read_manifest
 from miase.errors import AudioError, CorpusError, MiaseError
 from miase.mixing import fit_length
 from miase.noise import synthetic, white
+from miase.pauses import cut_pauses
 
 Samples = NDArray[np.float32]
 MIN_EPOCH_STEPS = 25  # so that a few recordings do not mean a checkpoint at each step
+PAUSES_SECONDS = 10.0  # of a recording that are searched for pauses
 VALID_EPOCH = 2**31  # the "epoch" of the validation examples, which never change
 
 
@@ -80,25 +82,29 @@ class NoiseSource:
     """Where added noise comes from: artificial kinds by name, and folders of recordings.
 
     Args:
-        sources: white, synthetic, residual (made by the objective, not here) or folders.
+        sources: white, synthetic, pauses, residual (made by the objective, not here) or folders.
         sample_rate: in Hz.
+        recordings: the noisy recordings, whose pauses are a source.
 
     Raises:
         CorpusError: a source is neither a known name nor a folder with sound files.
     """
 
-    def __init__(self, sources: Sequence[str], sample_rate: int) -> None:
+    def __init__(
+        self, sources: Sequence[str], sample_rate: int, recordings: Sequence[AudioInfo] = ()
+    ) -> None:
         self.sample_rate = sample_rate
+        self.recordings = recordings
         self.sources: list[str | Sequence[AudioInfo]] = []
         for source in sources:
-            if source in ("white", "synthetic"):
+            if source in ("white", "synthetic", "pauses"):
                 self.sources.append(source)
             elif source != "residual":
                 folder = Path(source)
                 if not folder.is_dir():
                     raise CorpusError(
                         f"noise source {source!r} is not there; "
-                        f"it must be white, synthetic, residual or a folder"
+                        f"it must be white, synthetic, pauses, residual or a folder"
                     )
                 self.sources.append(find_recordings(find_sounds(folder), folder).infos)
 
@@ -107,8 +113,12 @@ class NoiseSource:
         if not self.sources:
             return np.zeros(n, np.float32)
         source = self.sources[rng.integers(len(self.sources))]
+        if source == "white":
+            return white(n, rng)
+        if source == "pauses":
+            return self._from_pauses(n, rng)
         if isinstance(source, str):
-            return white(n, rng) if source == "white" else synthetic(n, self.sample_rate, rng)
+            return synthetic(n, self.sample_rate, rng)
         for _ in range(10):
             info = source[int(rng.integers(len(source)))]
             try:
@@ -118,6 +128,21 @@ class NoiseSource:
         raise CorpusError(
             f"ten draws from the noise folder of {info.path} were silent or unreadable; check its files"
         )
+
+    def _from_pauses(self, n: int, rng: np.random.Generator) -> Samples:
+        """Noise from the pauses of one recording; artificial noise where ten of them have none."""
+        for _ in range(10):
+            info = self.recordings[int(rng.integers(len(self.recordings)))]
+            try:
+                stretch = _read_excerpt(
+                    info, round(PAUSES_SECONDS * self.sample_rate), self.sample_rate, rng, loop=False
+                )
+                noise = cut_pauses(stretch, self.sample_rate, rng)
+                if noise is not None:
+                    return fit_length(noise, n, rng)
+            except MiaseError:
+                continue
+        return synthetic(n, self.sample_rate, rng)
 
 
 class Examples(Dataset[dict[str, Tensor]]):

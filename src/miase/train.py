@@ -114,7 +114,7 @@ def fit(
     fabric = _fabric(settings)
     recordings = find_recordings(discover(noisy_dir), noisy_dir)
     training, validation = split_recordings(recordings, config.data.valid_share)
-    noise = NoiseSource(config.objective.noise, config.model.sample_rate)
+    noise = NoiseSource(config.objective.noise, config.model.sample_rate, training)
     clean_of = clean_partners(noisy_dir) if "clean" in objective.needs else None
 
     def examples(infos: list[Any]) -> Examples:

@@ -1,0 +1,55 @@
+"""Noise from pauses: only from pauses, and only where there are any."""
+
+import numpy as np
+import pytest
+
+from miase.pauses import cut_pauses
+
+RATE = 16000
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def talk(noise, bursts):
+    """Noise with loud tones from start to stop, in seconds."""
+    noisy = noise.copy()
+    for start, stop in bursts:
+        n = round((stop - start) * RATE)
+        noisy[round(start * RATE) :][:n] += np.sin(2 * np.pi * 300 * np.arange(n) / RATE)
+    return noisy.astype(np.float32)
+
+
+def test_what_is_cut_is_the_noise_between_the_words():
+    noise = 0.1 * rng().standard_normal(5 * RATE)
+    cut = cut_pauses(talk(noise, [(0.0, 1.5), (2.0, 3.5), (4.0, 5.0)]), RATE, rng())
+    assert cut is not None
+    assert 0.08 * RATE < len(cut) < 1.0 * RATE
+    assert abs(cut.std() / 0.1 - 1) < 0.15  # a word in it would be ten times louder
+    spectrum = np.abs(np.fft.rfft(cut))
+    freqs = np.fft.rfftfreq(len(cut), 1 / RATE)
+    tone = spectrum[np.abs(freqs - 300) < 20].max()
+    assert tone < 6 * np.median(spectrum)
+
+
+def test_the_order_of_the_stretches_is_drawn():
+    noise = 0.1 * rng().standard_normal(8 * RATE)
+    noisy = talk(noise, [(0.0, 1.2), (1.6, 3.0), (3.4, 5.0), (5.4, 6.8), (7.2, 8.0)])
+    draws = {cut_pauses(noisy, RATE, np.random.default_rng(seed)).tobytes() for seed in range(8)}
+    assert len(draws) > 1
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        0.1 * rng().standard_normal(3 * RATE),
+        np.zeros(3 * RATE),
+        np.concatenate((np.zeros(RATE), rng().standard_normal(2 * RATE))),
+        rng().standard_normal(100),
+        np.zeros(0),
+    ],
+    ids=["steady", "silent", "digital silence between", "short", "empty"],
+)
+def test_where_nothing_stands_out_there_is_none(samples):
+    assert cut_pauses(samples.astype(np.float32), RATE, rng()) is None
