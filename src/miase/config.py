@@ -105,9 +105,9 @@ class ObjectiveConfig:
     Attributes:
         name: what to learn from: iddp or noisy_target (noisy recordings alone), or noise2clean (a corpus with
             clean speech).
-        noise: sources of the noise that is added: white, synthetic, pauses (the quiet stretches of the recordings
-            themselves), residual (what the first pass removed) or folders of noise recordings. Each of several serves an
-            equal share of the excerpts; repeat the flag for each.
+        noise: sources of the noise that is added: white, synthetic, pauses (quiet stretches of the
+            recordings), residual (what the first pass removed) or folders of noise recordings. Each
+            of several serves an equal share of the excerpts; repeat the flag for each.
         snr_db: lowest and highest signal-to-noise ratio at which noise is added, in dB.
         prior: network of the first pass: current, or average (its moving average).
         warmup_steps: steps at the beginning of iddp that learn by noisy_target; none when the residual is the
