@@ -25,7 +25,7 @@ OTHER = RunConfig(
     ModelConfig("dcunet20", 48000, 1024, 256, 2, 64, 0.5, 0.7),
     DataConfig(1.5, 3, 0.2, 0),
     ObjectiveConfig(
-        "noisy_target", ("white", "a folder/with ü"), (-5.0, 20.0), "current", 7, 0.25, 1, 2, 3, 4
+        "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 1, 2, 3, 4
     ),
     TrainingConfig(1e-4, 0.5, 0.9, 1.0, 12, 1.5, 0.5, 3, "cuda:1", "32-true", 2),
 )

@@ -121,8 +121,8 @@ class ObjectiveConfig:
     """
 
     name: Annotated[str, Parameter(name="--objective")] = "iddp"
-    noise: tuple[str, ...] = ("synthetic",)
-    snr_db: tuple[float, float] = (-5.0, 15.0)
+    noise: tuple[str, ...] = ("pauses", "pauses", "synthetic")
+    snr_db: tuple[float, float] = (-5.0, 20.0)
     prior: str = "average"
     warmup_steps: int = 150
     target_share: float = 0.2
