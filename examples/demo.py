@@ -54,7 +54,7 @@ def draw(noisy: np.ndarray, enhanced: np.ndarray, sample_rate: int, path: Path) 
         axis.set(title=title, ylabel="frequency in Hz")
     axes[-1].set_xlabel("time in s")
     figure.colorbar(image, ax=axes, label="power density in dB/Hz")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":
