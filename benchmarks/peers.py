@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miase.audio import find_sounds, load, save
+from miase.audio import load
 from miase.classical import CLASSICAL
 from miase.corpus import CorpusOptions, make_corpus
 from miase.evaluate import DNSMOS, Evaluation, Options, evaluate, evaluate_items
@@ -26,6 +26,8 @@ from miase.matching import find_items
 from miase.peers import PEERS
 from miase.registry import available
 from miase.report import as_json, markdown_table, stamp_lines, summary_tables
+from miase.sounds import find_sounds
+from miase.writing import save
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000

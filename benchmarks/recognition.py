@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from miase.audio import load
-from miase.corpus import CorpusOptions, make_corpus, read_manifest
+from miase.corpus import CorpusOptions, make_corpus
+from miase.manifest import read_manifest
 from miase.registry import available
 from miase.summary import summarise
 from miase.systems import describe_system, load_system

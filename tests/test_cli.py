@@ -16,7 +16,8 @@ import miase
 from miase import cli, dataset, registry, train
 from miase.checkpoint import save_pretrained
 from miase.config import ModelConfig
-from miase.corpus import read_manifest
+from miase.learner import Learner
+from miase.manifest import read_manifest
 from miase.models import MODELS, Architecture, Layer, build_model
 from signals import speech_like
 
@@ -285,14 +286,14 @@ def test_train_says_what_comes_next_and_what_was_left_out(miase_run, corpus, tmp
 def test_an_interrupted_training_gives_130_and_says_how_to_go_on(
     miase_run, corpus, tmp_path, narrow, monkeypatch
 ):
-    real = train._Run.step
+    real = Learner.step
 
     def step_and_stop(self, batch):
         values = real(self, batch)
         os.kill(os.getpid(), 2)
         return values
 
-    monkeypatch.setattr(train._Run, "step", step_and_stop)
+    monkeypatch.setattr(Learner, "step", step_and_stop)
     flags = [*SMALL_FLAGS, *QUICK_FLAGS, "--noise", "white", "--max-steps", "9", "--device", "cpu"]
     code, _, err = miase_run("train", corpus, "-o", tmp_path / "run", *flags, "-q")
     assert code == 130

@@ -13,6 +13,7 @@ from miase.corpus import CorpusOptions, make_corpus
 from miase.dataset import Examples, NoiseSource, batches, clean_partners, find_recordings, split_recordings
 from miase.errors import CorpusError
 from miase.objectives import OBJECTIVES
+from miase.sounds import find_sounds
 from signals import speech_like, white
 
 RATE = 8000
@@ -34,7 +35,7 @@ def folder(tmp_path):
 
 
 def recordings(folder):
-    return find_recordings(audio.find_sounds(folder), folder)
+    return find_recordings(find_sounds(folder), folder)
 
 
 def make_examples(folder, noise=("white",), needs=("noisy", "noise"), seconds=0.1, seed=0, clean_of=None):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from miase.audio import load, save
+from miase.audio import load
 from miase.checkpoint import save_pretrained
 from miase.classical import CLASSICAL
 from miase.cli import run
@@ -19,6 +19,7 @@ from miase.matching import Item
 from miase.metrics import METRICS
 from miase.models import build_model
 from miase.systems import describe_system, load_system
+from miase.writing import save
 from signals import speech_like, white
 
 RATE = 16_000

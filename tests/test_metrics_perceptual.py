@@ -5,8 +5,8 @@ import pesq
 import pystoi
 import pytest
 
-from miase.audio import resample
 from miase.metrics.perceptual import estoi, pesq_nb, pesq_wb, stoi
+from miase.resampling import resample
 from signals import speech_like, white
 
 RATE = 16_000

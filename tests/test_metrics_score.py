@@ -6,9 +6,9 @@ import pystoi
 import pytest
 import soundfile
 
-from miase.audio import resample
 from miase.errors import EvaluationError
 from miase.metrics import METRICS, contract, score
+from miase.resampling import resample
 from signals import speech_like, white
 
 RATE = 16_000

@@ -8,7 +8,8 @@ import pytest
 from miase import Enhancer
 from miase.audio import load
 from miase.checkpoint import read_card, read_config, sha256
-from miase.corpus import CorpusOptions, make_corpus, read_manifest
+from miase.corpus import CorpusOptions, make_corpus
+from miase.manifest import read_manifest
 from miase.metrics import score
 from miase.registry import _WEIGHTS, available, resolve
 

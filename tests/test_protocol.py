@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from miase.audio import save
 from miase.cli import run
-from miase.corpus import URBANSOUND_CLASSES
 from miase.evaluate import Options
 from miase.protocol import METRICS, PUBLISHED, ROWS, evaluate_n2n
 from miase.report import as_text
+from miase.sources import URBANSOUND_CLASSES
+from miase.writing import save
 from signals import speech_like, white
 
 RATE = 16_000

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from miase.audio import save
 from miase.errors import EvaluationError
 from miase.evaluate import Options, evaluate
 from miase.report import as_csv, as_html, as_json, as_markdown, as_text, write_report
 from miase.report.page import _png, _ticks
+from miase.writing import save
 from signals import speech_like, white
 
 RATE = 16_000

@@ -31,8 +31,9 @@ from miase.config import (
 )
 from miase.corpus import CorpusOptions, make_corpus
 from miase.errors import ConfigError, CorpusError, TrainingError, WeightsError
+from miase.learner import Learner
 from miase.models import MODELS, Architecture, Layer
-from miase.train import fit, health
+from miase.train import fit
 from signals import speech_like, white
 
 RATE = 8000
@@ -101,7 +102,7 @@ def weights(run):
 
 def stop_after(monkeypatch, step, number=signal.SIGINT):
     """Send this process a signal at the end of a step, as Ctrl-C does."""
-    real = train._Run.step
+    real = Learner.step
 
     def step_and_stop(self, batch):
         values = real(self, batch)
@@ -109,7 +110,7 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
             os.kill(os.getpid(), number)
         return values
 
-    monkeypatch.setattr(train._Run, "step", step_and_stop)
+    monkeypatch.setattr(Learner, "step", step_and_stop)
 
 
 def test_a_run_leaves_what_it_should(noisy, tmp_path, monkeypatch):
@@ -450,12 +451,3 @@ def test_a_model_that_falls_silent_stops_the_run(noisy, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "build_model", build_silent)
     with pytest.raises(TrainingError, match="collapsed"):
         fit(noisy, tmp_path / "run", having(lr=1e-12), quiet=True)
-
-
-def test_health_tells_silence_from_doing_nothing():
-    noisy = torch.randn(3, 1000)
-    silent, same = health(noisy, torch.zeros_like(noisy)), health(noisy, noisy)
-    assert silent["energy_db"] < -100
-    assert abs(silent["removed_db"]) < 1e-4
-    assert abs(same["energy_db"]) < 1e-4
-    assert same["removed_db"] < -100

@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from miase.audio import SOUND_SUFFIXES, find_sounds, probe, writable_format
+from miase.audio import probe
 from miase.config import EnhanceConfig
 from miase.enhance import Enhancer
 from miase.errors import AudioError, ConfigError, MiaseError
 from miase.registry import DEFAULT
+from miase.sounds import SOUND_SUFFIXES, find_sounds
+from miase.writing import writable_format
 
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64")
 MARK = "_enhanced"  # what is added to the name of an output beside its input

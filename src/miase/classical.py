@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from miase.errors import EvaluationError
+from miase.sounds import Samples
 
-Samples = npt.NDArray[np.float32]
 Spectrum = npt.NDArray[np.complex128]
 Power = npt.NDArray[np.float64]
 

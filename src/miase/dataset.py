@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from miase.audio import AudioInfo, find_sounds, load, probe
+from miase.audio import load, probe
 from miase.config import DataConfig
-from miase.corpus import read_manifest
 from miase.errors import AudioError, CorpusError, MiaseError
+from miase.manifest import read_manifest
 from miase.mixing import fit_length
 from miase.noise import synthetic, white
 from miase.pauses import cut_pauses
+from miase.sounds import AudioInfo, Samples, find_sounds
 
-Samples = NDArray[np.float32]
 MIN_EPOCH_STEPS = 25  # so that a few recordings do not mean a checkpoint at each step
 PAUSES_SECONDS = 10.0  # of a recording that are searched for pauses
 VALID_EPOCH = 2**31  # the "epoch" of the validation examples, which never change

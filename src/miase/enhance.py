@@ -11,15 +11,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from miase.audio import SoundReader, SoundWriter, StreamResampler, check_finite, writable_format
+from miase.audio import SoundReader
 from miase.checkpoint import load_pretrained, save_pretrained
 from miase.config import EnhanceConfig
 from miase.errors import AudioError, ConfigError
 from miase.models import DCUNet
 from miase.overlap import process_in_segments
 from miase.registry import DEFAULT, resolve
+from miase.resampling import StreamResampler
+from miase.sounds import Samples, check_finite
+from miase.writing import SoundWriter, writable_format
 
-Samples = NDArray[np.float32]
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
 
 BLOCK_SECONDS = 4.0  # what is read at once

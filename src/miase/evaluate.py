@@ -19,14 +19,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from miase.audio import SoundReader, SoundWriter, probe
+from miase.audio import SoundReader, probe
 from miase.enhance import BLOCK_SECONDS
 from miase.errors import EvaluationError
 from miase.judge import MEASURES
 from miase.matching import Item, find_items
 from miase.metrics import METRICS, Metric
-from miase.scoring import NOISY, Plan, Result, Samples, Score, Scorer
+from miase.scoring import NOISY, Plan, Result, Score, Scorer
+from miase.sounds import Samples
 from miase.stamp import installed, make_stamp
+from miase.writing import SoundWriter
 
 WITH_CLEAN = (
     "snr", "si_sdr", "segmental_snr", "pesq_wb", "pesq_nb", "stoi", "estoi", "csig", "cbak", "covl", "lsd",

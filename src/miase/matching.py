@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from miase.audio import find_sounds
-from miase.corpus import read_manifest
 from miase.errors import EvaluationError
+from miase.manifest import read_manifest
+from miase.sounds import find_sounds
 
 
 @dataclass(frozen=True)

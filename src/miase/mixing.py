@@ -10,11 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from miase.errors import CorpusError
-
-Samples = NDArray[np.float32]
+from miase.sounds import Samples
 
 SILENCE_DBFS = -90.0  # one step of 16-bit audio; anything below is digital silence
 PEAK = 0.99  # largest absolute sample of a mixture

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from miase.sounds import Samples
 
 
 def process_in_segments(

@@ -1,9 +1,8 @@
 """Noise from the recordings themselves: what is heard while nobody speaks."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+from miase.sounds import Samples
 
 FRAME_SECONDS = 0.02
 SMOOTH_FRAMES = 5  # a pause is quiet for longer than the gaps within a word

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from miase.audio import resample
 from miase.errors import EvaluationError
+from miase.resampling import resample
+from miase.sounds import Samples
 
-Samples = npt.NDArray[np.float32]
 System = Callable[[Samples, int], Samples]
 Channel = Callable[[Samples], Samples]  # (time,) -> (time,)
 

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from miase.corpus import URBANSOUND_CLASSES, CorpusOptions, make_corpus
+from miase.corpus import CorpusOptions, make_corpus
 from miase.evaluate import Evaluation, Options, evaluate_items
 from miase.matching import Item, find_items
+from miase.sources import URBANSOUND_CLASSES
 
 METRICS = ("snr", "segmental_snr", "pesq_nb", "pesq_wb", "stoi")
 SAMPLE_RATE = 16_000

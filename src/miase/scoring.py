@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from miase.audio import load, probe
 from miase.checkpoint import sha256
@@ -14,9 +13,9 @@ from miase.errors import EvaluationError, MiaseError
 from miase.judge import MEASURES, measure, remix, verdict
 from miase.matching import Item
 from miase.metrics import METRICS, score
-from miase.systems import System, check_estimate, load_system
-
-Samples = npt.NDArray[np.float32]
+from miase.peers import System
+from miase.sounds import Samples
+from miase.systems import check_estimate, load_system
 
 NOISY = "noisy"  # the system that does nothing
 LONGEST_CUT = 0.010  # seconds by which two files may differ in length

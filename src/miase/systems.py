@@ -4,22 +4,18 @@ A system maps noisy samples (channel, time) and their rate in Hz to an estimate 
 of our models, a classical method, or a tool of others that is installed.
 """
 
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from miase.checkpoint import load_pretrained, read_config
 from miase.classical import CLASSICAL
 from miase.enhance import Enhancer
 from miase.errors import EvaluationError, WeightsError
-from miase.peers import PEERS
+from miase.peers import PEERS, System
 from miase.registry import available, resolve
-
-Samples = npt.NDArray[np.float32]
-System = Callable[[Samples, int], Samples]
+from miase.sounds import Samples
 
 
 def describe_system(name: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from miase.audio import resample
 from miase.errors import EvaluationError
+from miase.resampling import resample
 
 Signal = npt.NDArray[np.float64]
 

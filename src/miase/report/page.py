@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from miase.audio import Samples, save
 from miase.errors import MiaseError
 from miase.evaluate import Evaluation, metric_row
 from miase.report.tables import Table, file_table, leading_metric, problem_lines, show, summary_tables
 from miase.scoring import NOISY
+from miase.sounds import Samples
 from miase.summary import summarise
+from miase.writing import save
 
 N_SHOWN = 5  # best and worst files of each system
 PLAYED_SECONDS = 6.0

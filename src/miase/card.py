@@ -1,0 +1,35 @@
+"""The card of a trained model: what it is, what it learned from, and which weights it belongs to."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+import miase
+from miase.checkpoint import CARD_NAME, WEIGHTS_NAME, sha256, written_whole
+from miase.config import RunConfig
+from miase.dataset import Recordings
+from miase.learner import Progress
+from miase.objectives import OBJECTIVES
+
+
+def write_card(model_dir: Path, config: RunConfig, progress: Progress, recordings: Recordings) -> None:
+    """Write the card beside the weights in ``model_dir``."""
+    n_recordings, hours = len(recordings.infos), recordings.seconds / 3600
+    card = f"""# {config.model.name}, trained with `{config.objective.name}`
+
+A speech enhancement model of miase {miase.__version__}.
+
+- **Works at** {config.model.sample_rate} Hz, STFT {config.model.n_fft}/{config.model.hop_length} samples.
+- **Learned from** {n_recordings} noisy recordings, {hours:.2f} h, by {progress.step} steps of
+  {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added
+  noise: {", ".join(config.objective.noise)}; seed {config.training.seed}.
+- **Clean speech used**: {"yes" if "clean" in OBJECTIVES[config.objective.name].needs else "none"}.
+- **Licence**: that of the recordings; state it here before you pass the weights on.
+- **SHA-256** of `{WEIGHTS_NAME}`: `{sha256(model_dir / WEIGHTS_NAME)}`
+- **Made with** torch {torch.__version__}, Python {platform.python_version()} on {platform.machine()}.
+
+All settings stand in `config.toml` of the run.
+"""
+    with written_whole(model_dir / CARD_NAME) as path:
+        path.write_text(card, encoding="utf-8")
