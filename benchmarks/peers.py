@@ -10,6 +10,7 @@ by DNSMOS. Writes benchmarks/results/peers.json and docs/peers.md.
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -34,6 +35,11 @@ RATE = 16_000
 LEAD_IN = 1.0  # seconds
 LONGEST = 8.0  # seconds of an utterance
 METRICS = ("pesq_wb", "stoi", "si_sdr")
+
+
+def portable(argument: str) -> str:
+    """A path as seen from here, so that a table names no folder of one machine; else unchanged."""
+    return os.path.relpath(argument) if Path(argument).is_absolute() else argument
 
 
 def main() -> None:
@@ -103,7 +109,7 @@ def write(found: dict[str, Evaluation], arguments: argparse.Namespace) -> None:
         del value["files"]
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    command = shlex.join(["python", "benchmarks/peers.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/peers.py", *map(portable, sys.argv[1:])])
     parts = ["# Ours beside others", f"Made by\n\n    {command}"]
     for name, evaluation in found.items():
         # The differences between each two systems are many; they stand in the JSON file.

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peers import portable
 
 from miase.audio import load
 from miase.corpus import CorpusOptions, make_corpus
@@ -170,7 +171,7 @@ def write(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:
     }
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps({"stamp": stamp, "rates": values}, indent=1) + "\n")
-    command = shlex.join(["python", "benchmarks/recognition.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/recognition.py", *map(portable, sys.argv[1:])])
     header = "| speech | word errors, % | 95 % interval | less noisy | 95 % interval |\n" + "| --- " * 5 + "|"
     parts = (
         "# Does enhancing help a recogniser?",
