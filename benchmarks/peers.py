@@ -10,7 +10,6 @@ by DNSMOS. Writes benchmarks/results/peers.json and docs/peers.md.
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from miase.peers import PEERS
 from miase.registry import available
 from miase.report import as_json, markdown_table, stamp_lines, summary_tables
 from miase.sounds import find_sounds
+from miase.stamp import portable
 from miase.writing import save
 
 ROOT = Path(__file__).parents[1]
@@ -35,11 +35,6 @@ RATE = 16_000
 LEAD_IN = 1.0  # seconds
 LONGEST = 8.0  # seconds of an utterance
 METRICS = ("pesq_wb", "stoi", "si_sdr")
-
-
-def portable(argument: str) -> str:
-    """A path as seen from here, so that a table names no folder of one machine; else unchanged."""
-    return os.path.relpath(argument) if Path(argument).is_absolute() else argument
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers import portable
 
 from miase.audio import load
 from miase.corpus import CorpusOptions, make_corpus
 from miase.manifest import read_manifest
 from miase.registry import available
+from miase.stamp import portable
 from miase.summary import summarise
 from miase.systems import describe_system, load_system
 

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import miase
@@ -63,3 +65,8 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def portable(argument: str) -> str:
+    """A path as seen from here, so that a table names no folder of one machine; other arguments unchanged."""
+    return os.path.relpath(argument) if Path(argument).is_absolute() else argument
