@@ -21,8 +21,9 @@ import numpy as np
 from miase.audio import load
 from miase.classical import CLASSICAL
 from miase.corpus import CorpusOptions, make_corpus
-from miase.evaluate import DNSMOS, Evaluation, Options, evaluate, evaluate_items
+from miase.evaluate import Evaluation, Options, evaluate, evaluate_items
 from miase.matching import find_items
+from miase.metrics import DNSMOS
 from miase.peers import PEERS
 from miase.registry import available
 from miase.report import as_json, markdown_table, stamp_lines, summary_tables

@@ -25,9 +25,9 @@ OTHER = RunConfig(
     ModelConfig("dcunet20", 48000, 1024, 256, 2, 64, 0.5, 0.7),
     DataConfig(1.5, 3, 0.2, 0),
     ObjectiveConfig(
-        "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 1, 2, 3, 4
+        "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 2, 3, 4, 5, 6, 7, 8, 9
     ),
-    TrainingConfig(1e-4, 0.5, 0.9, 1.0, 12, 1.5, 0.5, 3, "cuda:1", "32-true", 2),
+    TrainingConfig(1e-4, "cosine", 0.5, 0.9, 1.0, 3, 12, 1.5, 7, 8, 0.5, 3, "cuda:1", "32-true", True, 2),
 )
 
 
@@ -117,13 +117,21 @@ BAD_VALUES = [
     (ObjectiveConfig, "wsdr_weight", [-1.0]),
     (ObjectiveConfig, "time_weight", [-1.0]),
     (ObjectiveConfig, "spectrum_weight", [-1.0]),
+    (ObjectiveConfig, "mse_weight", [-1.0]),
+    (ObjectiveConfig, "stft_weight", [-1.0]),
+    (ObjectiveConfig, "mrstft_weight", [-1.0]),
     (ObjectiveConfig, "fidelity_weight", [-1.0, float("nan")]),
+    (ObjectiveConfig, "gamma", [-1.0]),
     (TrainingConfig, "lr", [0.0, -1.0, float("nan"), float("inf")]),
+    (TrainingConfig, "lr_schedule", ["stepwise"]),
     (TrainingConfig, "lr_decay", [-0.1, 1.1]),
     (TrainingConfig, "average_decay", [-0.1, 1.0]),
     (TrainingConfig, "clip_norm", [0.0, -1.0]),
+    (TrainingConfig, "accumulate", [0]),
     (TrainingConfig, "max_steps", [-1]),
     (TrainingConfig, "max_minutes", [-1.0]),
+    (TrainingConfig, "valid_steps", [0]),
+    (TrainingConfig, "patience", [-1]),
     (TrainingConfig, "checkpoint_minutes", [-1.0]),
     (TrainingConfig, "seed", [-1, 2**32]),
     (TrainingConfig, "threads", [-1]),
@@ -148,7 +156,7 @@ def test_a_value_out_of_range_is_refused(kind, name, value):
 def test_every_number_is_checked():
     """Each field that is a number stands in the list above."""
     for kind in (*TABLES.values(), EnhanceConfig):
-        numbers = {f.name for f in dataclasses.fields(kind) if isinstance(f.default, int | float)}
+        numbers = {f.name for f in dataclasses.fields(kind) if type(f.default) in (int, float)}
         assert numbers <= {name for checked, name, _ in BAD_VALUES if checked is kind}
 
 

@@ -22,6 +22,7 @@ from miase.dataset import (
 from miase.errors import CorpusError
 from miase.objectives import OBJECTIVES
 from miase.sounds import find_sounds
+from miase.train import find_partners
 from signals import speech_like, white
 
 RATE = 8000
@@ -299,9 +300,7 @@ def corpus(tmp_path):
 
 def examples_of(corpus, objective):
     needs = OBJECTIVES[objective].needs
-    clean_of = clean_partners(corpus) if "clean" in needs else None
-    second_of = second_takes(corpus) if "noisy2" in needs else None
-    return make_examples(corpus / "noisy", needs=needs, seconds=0.3, clean_of=clean_of, second_of=second_of)
+    return make_examples(corpus / "noisy", needs=needs, seconds=0.3, partners=find_partners(corpus, needs))
 
 
 def test_the_clean_partner_comes_from_the_same_place(corpus):
@@ -328,7 +327,7 @@ def test_a_corpus_without_clean_files_is_refused_for_supervised_training(corpus)
 
 def test_the_second_take_has_the_same_speech_and_other_noise(corpus):
     """At 40 dB the takes differ by two independent noises: 3 dB more than one of them."""
-    pairs = {"clean_of": clean_partners(corpus), "second_of": second_takes(corpus)}
+    pairs = {"partners": {"clean": clean_partners(corpus), "noisy2": second_takes(corpus)}}
     examples = make_examples(corpus / "noisy", needs=("noisy", "noisy2", "clean"), seconds=0.3, **pairs)
     for position in range(12):
         fields = examples[(0, position, position % 4)]

@@ -20,7 +20,8 @@ ROWS = [
     {"audio", "writing", "sources", "noise", "pauses", "stft", "registry", "overlap"},
     {"mixing", "models", "losses", "metrics", "classical", "peers", "summary"},
     {"corpus", "dataset", "objectives", "checkpoint", "judge", "matching"},
-    {"enhance", "learner"},
+    {"enhance", "health", "parallel", "schedule"},
+    {"learner"},
     {"card", "resume", "training_log"},
     {"train"},
     {"batch", "doctor", "systems"},
@@ -67,7 +68,7 @@ def test_imports_go_one_way(path):
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("lightning_fabric", {"train", "learner"}),
+        ("lightning_fabric", {"train", "learner", "parallel"}),
         ("soundfile", {"audio", "writing", "doctor"}),
         ("soxr", {"resampling"}),
         ("pesq", {"metrics"}),

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from miase.losses import compressed_spectrum_error, relative_time_error, weighted_sdr
+from miase.losses import (
+    compressed_spectrum_error,
+    multi_resolution_stft_error,
+    relative_time_error,
+    squared_error,
+    stft_error,
+    weighted_sdr,
+)
 
 
 @pytest.fixture
@@ -63,17 +70,63 @@ def test_spectrum_error_equals_a_float64_version(signals):
     np.testing.assert_allclose(result, expected, rtol=0.01)
 
 
-@pytest.mark.parametrize("loss", [relative_time_error, compressed_spectrum_error])
+def test_the_published_time_loss_is_the_mean_squared_error(signals):
+    _, estimate, target = signals
+    expected = ((estimate - target) ** 2).mean(-1)
+    np.testing.assert_allclose(squared_error(*tensors(estimate, target)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_samples", [4000, 512, 300, 1])
+def test_the_published_stft_loss_equals_a_float64_version(signals, n_samples):
+    """By the definition of the transform, frame by frame, with a periodic Hamming window."""
+    _, estimate, target = (signal[:, :n_samples] for signal in signals)
+    window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(512) / 512)
+    matrix = np.exp(-2j * np.pi * np.outer(np.arange(257), np.arange(512)) / 512)
+
+    def magnitudes(x):
+        x = np.pad(x, ((0, 0), (0, max(0, 512 - x.shape[1]))))
+        frames = [x[:, start : start + 512] * window for start in range(0, x.shape[1] - 511, 256)]
+        spectrum = np.stack(frames, 1) @ matrix.T
+        return np.abs(spectrum.real) + np.abs(spectrum.imag)
+
+    expected = np.abs(magnitudes(estimate) - magnitudes(target)).mean((1, 2))
+    np.testing.assert_allclose(stft_error(*tensors(estimate, target)), expected, rtol=1e-4)
+
+
+def test_the_multi_resolution_loss_equals_a_float64_version(signals):
+    _, estimate, target = signals
+    scale = np.sqrt((target**2).mean(-1, keepdims=True))
+
+    def magnitudes(x, n_fft, hop, length):
+        window = np.zeros(n_fft)
+        left = (n_fft - length) // 2
+        window[left : left + length] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+        padded = np.pad(x / scale, ((0, 0), (n_fft // 2, n_fft // 2)))
+        frames = [padded[:, t : t + n_fft] * window for t in range(0, padded.shape[1] - n_fft + 1, hop)]
+        return np.maximum(np.abs(np.fft.rfft(np.stack(frames, 1))), 1e-7**0.5)
+
+    expected = 0
+    for resolution in ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200)):
+        a, b = magnitudes(estimate, *resolution), magnitudes(target, *resolution)
+        convergence = np.sqrt(((b - a) ** 2).sum((1, 2)) / (b**2).sum((1, 2)))
+        expected = expected + (convergence + np.abs(np.log(b) - np.log(a)).mean((1, 2))) / 3
+    result = multi_resolution_stft_error(*tensors(estimate, target))
+    np.testing.assert_allclose(result, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "loss", [relative_time_error, compressed_spectrum_error, multi_resolution_stft_error]
+)
 @pytest.mark.parametrize("gain", [0.0, 0.01, 0.5])
 def test_level_losses_forbid_silence_and_shrinking(loss, gain, signals):
     _, _, target = tensors(*signals)
     assert (loss(gain * target, target) > loss(0.95 * target, target) + 1e-3).all()
-    assert (loss(target, target) < 1e-6).all()
+    assert (loss(target, target) < 1e-6 + 1e-3 * (loss is multi_resolution_stft_error)).all()
 
 
 def test_one_item_does_not_weigh_on_another(signals):
     noisy, estimate, target = tensors(*signals)
-    for loss in (relative_time_error, compressed_spectrum_error):
+    for loss in (relative_time_error, compressed_spectrum_error, stft_error, multi_resolution_stft_error):
         torch.testing.assert_close(loss(estimate, target)[1:2], loss(estimate[1:2], target[1:2]))
     alone = weighted_sdr(noisy[1:2], estimate[1:2], target[1:2])
     torch.testing.assert_close(weighted_sdr(noisy, estimate, target)[1:2], alone)
@@ -83,5 +136,6 @@ def test_losses_and_gradients_are_finite_in_silence():
     estimate = torch.zeros(1, 2000, requires_grad=True)
     silent = torch.zeros(1, 2000)
     loss = weighted_sdr(silent, estimate, silent) + relative_time_error(estimate, silent)
-    (loss + compressed_spectrum_error(estimate, silent)).sum().backward()
+    loss = loss + compressed_spectrum_error(estimate, silent) + multi_resolution_stft_error(estimate, silent)
+    (loss + stft_error(estimate, silent) + squared_error(estimate, silent)).sum().backward()
     assert torch.isfinite(estimate.grad).all()

@@ -1,13 +1,24 @@
 """Objectives: what the network is asked for, what it must not learn from, and that each can be learned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from miase.config import ModelConfig, ObjectiveConfig
+from miase.errors import ConfigError
 from miase.losses import relative_time_error
 from miase.models import build_model
-from miase.objectives import OBJECTIVES, Networks, scale_to_snr, shuffle_pieces
+from miase.objectives import (
+    OBJECTIVES,
+    Draws,
+    Networks,
+    find_objective,
+    neighbours,
+    scale_to_snr,
+    shuffle_pieces,
+)
 from signals import speech_like, white
 
 RATE = 8000
@@ -45,17 +56,19 @@ def make_batch(size=4, n_samples=4000, seed=0):
     seconds = n_samples / RATE
     clean = torch.stack([torch.tensor(speech_like(seconds, RATE, seed + i)).float() for i in range(size)])
     noise = torch.stack([torch.tensor(white(seconds, RATE, 50 + seed + i)).float() for i in range(size)])
-    return {"clean": clean, "noisy": clean + 0.05 * torch.roll(noise, 1, 0), "noise": noise}
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+    return {
+        "clean": clean,
+        "noisy": clean + 0.05 * torch.roll(noise, 1, 0),
+        "noisy2": clean + 0.05 * torch.roll(noise, 2, 0),
+        "noise": noise,
+    }
 
 
 def call(name, networks, config=None, seed=0, batch=None):
-    return OBJECTIVES[name].compute(
-        networks, batch or make_batch(), config or ObjectiveConfig(), generator(seed)
-    )
+    """The parts of the loss, with what the objective fixes in the configuration."""
+    _, config = find_objective(replace(config or ObjectiveConfig(), name=name))
+    batch = make_batch() if batch is None else batch
+    return OBJECTIVES[name].compute(networks, batch, config, Draws(seed))
 
 
 @pytest.mark.parametrize("snr", [-10.0, 0.0, 25.0])
@@ -73,8 +86,8 @@ def test_silence_stays_finite():
 
 @pytest.mark.parametrize("n_samples", [1, 9, 10, 1000, 1007])
 def test_shuffled_pieces_are_the_same_samples_without_their_mean(n_samples):
-    noise = torch.randn(3, n_samples, generator=generator()) + 2
-    shuffled = shuffle_pieces(noise, generator(1))
+    noise = torch.randn(3, n_samples, generator=torch.Generator().manual_seed(0)) + 2
+    shuffled = shuffle_pieces(noise, Draws(1))
     expected = noise - noise.mean(-1, keepdim=True)
     torch.testing.assert_close(shuffled.sort(-1).values, expected.sort(-1).values)
     assert shuffled.mean(-1).abs().max() < 1e-6
@@ -82,12 +95,12 @@ def test_shuffled_pieces_are_the_same_samples_without_their_mean(n_samples):
 
 def test_shuffling_keeps_ten_pieces_whole_and_orders_each_item_for_itself():
     noise = torch.arange(2000.0).reshape(2, 1000)
-    shuffled = shuffle_pieces(noise, generator())
+    shuffled = shuffle_pieces(noise, Draws(0))
     jumps = (shuffled.diff(dim=-1) - 1).abs() > 0.5
     assert ((jumps.sum(-1) > 4) & (jumps.sum(-1) <= 9)).all()
     assert set((jumps.nonzero()[:, 1] + 1).tolist()) <= set(range(100, 1000, 100))
     assert not torch.equal(shuffled[0], shuffled[1])
-    assert not torch.equal(shuffled, shuffle_pieces(noise, generator(1)))
+    assert not torch.equal(shuffled, shuffle_pieces(noise, Draws(1)))
 
 
 def test_the_first_pass_has_no_gradient_and_leaves_the_norms_alone():
@@ -216,6 +229,99 @@ def test_an_objective_reads_the_fields_it_declares_and_no_others(name):
             call(name, Networks(model, model), batch={f: batch[f] for f in needs if f != field})
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_part_of_a_batch_gets_its_share_of_the_draws(name):
+    """The loss of a batch is the mean of the losses of its halves, wherever those are computed."""
+    if name == "remixit":
+        pytest.skip("its items are mixed with each other")
+    batch, config = make_batch(), replace(ObjectiveConfig(noise=("white",)), name=name)
+    objective, config = find_objective(config)
+    model = Recorder()
+    whole = objective.compute(Networks(model, model), batch, config, Draws(7))["loss"]
+    halves = [
+        objective.compute(
+            Networks(model, model),
+            {field: value[2 * part : 2 * part + 2] for field, value in batch.items()},
+            config,
+            Draws(7, part, 2),
+        )["loss"]
+        for part in range(2)
+    ]
+    torch.testing.assert_close(whole, (halves[0] + halves[1]) / 2)
+
+
+def test_noise2noise_learns_the_other_take():
+    model, batch = Recorder(), make_batch()
+    parts = call("noise2noise", Networks(model, model), batch=batch)
+    ((noisy, _, _),) = model.calls
+    torch.testing.assert_close(noisy, batch["noisy"])
+    torch.testing.assert_close(parts["time"], relative_time_error(0.5 * noisy, batch["noisy2"]).mean())
+
+
+@pytest.mark.parametrize("n_samples", [2, 7, 1000])
+def test_neighbours_are_each_pair_once(n_samples):
+    samples = torch.arange(float(n_samples)).repeat(3, 1)
+    choice = Draws(0).uniform(3, n_samples // 2) < 0.5
+    first, second = neighbours(samples, choice)
+    assert first.shape == (3, n_samples // 2)
+    assert torch.equal(torch.minimum(first, second), samples[:, : n_samples // 2 * 2 : 2])
+    assert ((first - second).abs() == 1).all()
+    assert torch.equal(first < second, choice)
+
+
+def test_only_noisy_learns_one_half_from_the_other():
+    """Equations 3 to 6 of Wu et al. with a network that halves in training and takes 3/4 in evaluation."""
+    model, batch = Recorder().train(), make_batch()
+    parts = call("only_noisy", Networks(model, model), ObjectiveConfig(gamma=2.0), batch=batch)
+    (half, training, grad), (whole, training_too, grad_too) = model.calls
+    assert (training, grad, training_too, grad_too) == (True, True, False, False)
+    noisy = batch["noisy"]
+    torch.testing.assert_close(whole, noisy)
+    other = noisy[:, 0::2] + noisy[:, 1::2] - half  # the sample of each pair that was not taken
+    torch.testing.assert_close(parts["time"], relative_time_error(0.5 * half, other).mean())
+    gap = 0.5 * half - other - 0.75 * half + 0.75 * other
+    expected = (gap.square().mean(-1) / noisy.square().mean(-1)).mean()
+    torch.testing.assert_close(parts["regularisation"], expected)
+    weighted = parts["wsdr"] + parts["time"] + 2.0 * parts["spectrum"] + 2.0 * expected
+    torch.testing.assert_close(parts["loss"], weighted)
+
+
+def test_remixit_mixes_the_teachers_noises_anew():
+    model, teacher, batch = Recorder().train(), Recorder().eval(), make_batch(size=8)
+    parts = call("remixit", Networks(model, teacher), ObjectiveConfig(target_share=0), batch=batch)
+    ((_, _, grad),), ((mixed, _, _),) = teacher.calls, model.calls
+    assert not grad
+    target = 0.75 * batch["noisy"]
+    noises = mixed - target
+    distance = (noises.unsqueeze(1) - 0.25 * batch["noisy"].unsqueeze(0)).abs().amax(-1)
+    matches = distance < 1e-6
+    assert torch.equal(matches.sum(0), torch.ones(8))  # a permutation of all noises
+    assert torch.equal(matches.sum(1), torch.ones(8))
+    assert not matches.diagonal().all()
+    torch.testing.assert_close(parts["time"], relative_time_error(0.5 * mixed, target).mean())
+
+
+def test_the_published_setting_is_the_equation_of_the_paper():
+    """(0.8 L_time + 0.2 L_stft) / 600 + L_wSDR + 0.001 |x - f(x)|, prior the network, SNR 0 to 10 dB."""
+    model, batch = Recorder().train(), make_batch(size=64, n_samples=800)
+    parts = call("iddp_paper", Networks(model, model), ObjectiveConfig(noise=("white",)), batch=batch)
+    expected = (0.8 * parts["mse"] + 0.2 * parts["stft"]) / 600 + parts["wsdr"] + 0.001 * parts["fidelity"]
+    torch.testing.assert_close(parts["loss"], expected)
+    target, noisier = 0.75 * batch["noisy"], model.calls[1][0]
+    drawn = snr_db(target, noisier - target)
+    assert drawn.min() > -0.01
+    assert drawn.max() < 10.01
+    assert find_objective(ObjectiveConfig("iddp_paper"))[1].prior == "current"
+
+
+def test_what_an_objective_fixes_cannot_be_given_otherwise():
+    with pytest.raises(ConfigError, match=r"iddp_paper fixes target_share to 0\.0, got 0\.5"):
+        find_objective(ObjectiveConfig("iddp_paper", target_share=0.5))
+    with pytest.raises(ConfigError, match="remixit fixes prior to 'average', got 'current'"):
+        find_objective(ObjectiveConfig("remixit", prior="current"))
+    assert find_objective(find_objective(ObjectiveConfig("iddp_paper"))[1])
+
+
 def test_only_the_supervised_objective_needs_clean_speech():
     assert {name for name, objective in OBJECTIVES.items() if "clean" in objective.needs} == {"noise2clean"}
 
@@ -229,16 +335,16 @@ def test_fidelity_ties_the_network_to_the_recording():
 
     without, with_it = gradient(0.0), gradient(2.0)
     assert "fidelity" not in without[1]
-    # The stub halves the recording, so the distance falls as the gain rises: |1 - gain / 2| by the level.
-    noisy = make_batch()["noisy"]
-    expected = -0.5 * 2.0 * relative_time_error(torch.zeros_like(noisy), noisy).mean()
+    # The stub halves the recording, so the distance falls as the gain rises: (1 - gain / 2) |x|.
+    expected = -0.5 * 2.0 * make_batch()["noisy"].norm(dim=-1).mean()
     torch.testing.assert_close(with_it[0] - without[0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_weights_weigh():
     model, batch = Recorder().eval(), make_batch()
-    for weight in ("wsdr_weight", "time_weight", "spectrum_weight"):
-        weights = {"wsdr_weight": 0.0, "time_weight": 0.0, "spectrum_weight": 0.0, weight: 3.0}
+    names = [f"{name}_weight" for name in ("wsdr", "time", "spectrum", "mse", "stft", "mrstft")]
+    for weight in names:
+        weights = dict.fromkeys(names, 0.0) | {weight: 3.0}
         parts = call("noise2clean", Networks(model, model), ObjectiveConfig(**weights), batch=batch)
         torch.testing.assert_close(parts["loss"], 3.0 * parts[weight.removesuffix("_weight")])
 
@@ -249,7 +355,7 @@ def test_the_same_generator_gives_the_same_loss(name):
     model, batch = Recorder(), make_batch()
     losses = [call(name, Networks(model, model), seed=seed, batch=batch)["loss"] for seed in (0, 0, 1)]
     assert losses[0] == losses[1]
-    assert (losses[1] == losses[2]) == (name == "noise2clean")
+    assert (losses[1] == losses[2]) == (name in ("noise2clean", "noise2noise"))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from miase import Enhancer, cli, dataset, train
+from miase import Enhancer, cli, dataset, learner, train
 from miase.checkpoint import load_state, sha256
 from miase.config import (
     DataConfig,
@@ -31,8 +31,8 @@ from miase.config import (
 )
 from miase.corpus import CorpusOptions, make_corpus
 from miase.errors import ConfigError, CorpusError, TrainingError, WeightsError
-from miase.learner import Learner
 from miase.models import MODELS, Architecture, Layer
+from miase.objectives import OBJECTIVES
 from miase.train import fit
 from signals import speech_like, white
 
@@ -54,6 +54,8 @@ NARROW = Architecture(
 def having(**changes):
     """TINY with some fields changed, wherever they are; `model` and `objective` stand for the names."""
     config = TINY
+    if changes.get("objective") == "iddp_paper":
+        changes = {"warmup_steps": ObjectiveConfig.warmup_steps} | changes  # it has none of its own
     for table in ("model", "data", "objective", "training"):
         part = getattr(config, table)
         fields = {f.name: f.name for f in dataclasses.fields(part)}
@@ -66,10 +68,11 @@ def having(**changes):
 
 
 def make_small():
-    """Shrink the network, the epochs and the validation."""
+    """Shrink the network, the epochs and the validation, and leave out DNSMOS, which takes its time."""
     MODELS["dcunet10"] = NARROW
     dataset.MIN_EPOCH_STEPS = 3
     train.N_VALID = 2
+    learner.rate = lambda estimate, sample_rate: {}
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +80,7 @@ def small(monkeypatch):
     monkeypatch.setitem(MODELS, "dcunet10", NARROW)
     monkeypatch.setattr(dataset, "MIN_EPOCH_STEPS", 3)
     monkeypatch.setattr(train, "N_VALID", 2)
+    monkeypatch.setattr(learner, "rate", lambda estimate, sample_rate: {})
 
 
 def write(path, seconds=0.5, seed=0):
@@ -102,7 +106,7 @@ def weights(run):
 
 def stop_after(monkeypatch, step, number=signal.SIGINT):
     """Send this process a signal at the end of a step, as Ctrl-C does."""
-    real = Learner.step
+    real = learner.Learner.step
 
     def step_and_stop(self, batch):
         values = real(self, batch)
@@ -110,13 +114,12 @@ def stop_after(monkeypatch, step, number=signal.SIGINT):
             os.kill(os.getpid(), number)
         return values
 
-    monkeypatch.setattr(Learner, "step", step_and_stop)
+    monkeypatch.setattr(learner.Learner, "step", step_and_stop)
 
 
-def test_a_run_leaves_what_it_should(noisy, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "VALIDATION_SECONDS", 0.0)
-    run = tmp_path / "run"
-    result = fit(noisy, run, TINY, quiet=True)
+def test_a_run_leaves_what_it_should(noisy, tmp_path):
+    run, config = tmp_path / "run", having(valid_steps=3)
+    result = fit(noisy, run, config, quiet=True)
     assert (result.step, result.finished, result.failures) == (7, True, ())
     assert {path.name for path in run.iterdir()} - {"tensorboard"} == {
         "config.toml",
@@ -124,7 +127,7 @@ def test_a_run_leaves_what_it_should(noisy, tmp_path, monkeypatch):
         "metrics.jsonl",
         "model",
     }
-    assert load_toml(run / "config.toml") == TINY
+    assert load_toml(run / "config.toml") == config
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
         "step-00000006.pt",
         "step-00000007.pt",
@@ -334,17 +337,24 @@ def corpus(tmp_path):
         write(tmp_path / "speech" / f"s{i}.wav", 0.5, i)
     speech = (tmp_path / "speech",)
     output = tmp_path / "corpus"
-    make_corpus(CorpusOptions("white", speech=speech, output=output, sample_rate=RATE, quiet=True))
+    options = {"takes": 2, "sample_rate": RATE, "quiet": True}
+    make_corpus(CorpusOptions("white", speech=speech, output=output, **options))
     return output
 
 
-@pytest.mark.parametrize("objective", ["iddp", "noisy_target"])
-@pytest.mark.parametrize("poison", ["garbage", "gone"])
+NOISY_ONLY = [name for name, objective in OBJECTIVES.items() if not objective.needs & {"clean", "noisy2"}]
+
+
+@pytest.mark.parametrize("objective", NOISY_ONLY)
+@pytest.mark.parametrize("poison", ["garbage", "gone", "not numbers"])
 def test_clean_files_have_no_part_in_training_on_noisy_ones(corpus, tmp_path, objective, poison):
-    config = having(objective=objective)
+    config = having(objective=objective, noise=("white", "pauses", "residual"), max_steps=4)
     fit(corpus, tmp_path / "with", config, quiet=True)
-    for path in (corpus / "clean").rglob("*.flac"):
-        path.write_text("not for you")
+    for path in [*(corpus / "clean").rglob("*.flac"), *(corpus / "noisy2").rglob("*.flac")]:
+        if poison == "not numbers":
+            sf.write(path, np.full(4000, np.nan), RATE, format="WAV", subtype="FLOAT")
+        else:
+            path.write_text("not for you")
     if poison == "gone":
         shutil.rmtree(corpus / "clean")
     result = fit(corpus, tmp_path / "without", config, quiet=True)
@@ -352,19 +362,112 @@ def test_clean_files_have_no_part_in_training_on_noisy_ones(corpus, tmp_path, ob
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
 
 
-def test_supervised_training_reads_the_clean_files(corpus, tmp_path):
-    config = having(objective="noise2clean")
+@pytest.mark.parametrize(("objective", "folder"), [("noise2clean", "clean"), ("noise2noise", "noisy2")])
+def test_what_an_objective_learns_from_is_read(corpus, tmp_path, objective, folder):
+    config = having(objective=objective)
     assert fit(corpus, tmp_path / "run", config, quiet=True).finished
-    assert "Clean speech used**: yes" in (tmp_path / "run" / "model" / "README.md").read_text()
-    for path in (corpus / "clean").rglob("*.flac"):
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"Clean speech used**: {'yes' if folder == 'clean' else 'none'}" in card
+    for path in (corpus / folder).rglob("*.flac"):
         path.write_text("not for you")
     with pytest.raises(CorpusError):
         fit(corpus, tmp_path / "other", config, quiet=True)
 
 
-def test_supervised_training_needs_a_corpus(noisy, tmp_path):
-    with pytest.raises(CorpusError, match=r"manifest\.jsonl"):
-        fit(noisy, tmp_path / "run", having(objective="noise2clean"), quiet=True)
+@pytest.mark.parametrize(
+    ("objective", "said"), [("noise2clean", "clean files"), ("noise2noise", "second take")]
+)
+def test_a_folder_that_cannot_serve_is_refused_and_others_named(noisy, tmp_path, objective, said):
+    with pytest.raises(CorpusError) as caught:
+        fit(noisy, tmp_path / "run", having(objective=objective), quiet=True)
+    message = str(caught.value)
+    assert said in message or "manifest.jsonl" in message
+    assert message.endswith("noisy_target, only_noisy, iddp, iddp_paper, remixit")
+    assert "\n" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_with_one_take_serves_supervised_training_alone(corpus, tmp_path):
+    lines = [line for line in (corpus / "manifest.jsonl").read_text().splitlines() if '"take": 1' in line]
+    (corpus / "manifest.jsonl").write_text("\n".join(lines))
+    with pytest.raises(CorpusError, match=r"--takes 2.*does without: noise2clean, noisy_target"):
+        fit(corpus, tmp_path / "run", having(objective="noise2noise"), quiet=True)
+
+
+# Steps, validations, and what is kept
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_repeats_to_the_bit(corpus, tmp_path, objective):
+    config = having(objective=objective, max_steps=100)
+    for name in "ab":
+        fit(corpus, tmp_path / name, config, quiet=True)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+@pytest.mark.parametrize("network", ["dcunet10_rtstm", "dcunet10_ctstm", "dcunet20"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_network_trains_with_every_objective(corpus, tmp_path, network, objective):
+    result = fit(
+        corpus, tmp_path / "run", having(model=network, objective=objective, max_steps=1), quiet=True
+    )
+    assert result.finished
+
+
+def test_the_best_validation_is_kept(noisy, tmp_path, monkeypatch):
+    """Of qualities 1, 3, 2 at steps 2, 4, 6 the average of step 4 is what the run leaves."""
+    found = iter([1.0, 3.0, 2.0, 0.0])
+    monkeypatch.setattr("miase.learner.quality", lambda values: next(found))
+    config = having(valid_steps=2, max_steps=7)
+    fit(noisy, tmp_path / "run", config, quiet=True)
+    state = load_state(tmp_path / "run" / "checkpoints" / "step-00000007.pt")
+    kept = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert state["progress"]["best_step"] == 4
+    assert state["progress"]["stale"] == 2
+    assert all(torch.equal(kept[name], state["best"][name]) for name in kept)
+    assert any(not torch.equal(kept[name], state["average"][name]) for name in kept)
+
+
+def test_a_run_without_a_better_validation_ends_early(noisy, tmp_path, monkeypatch):
+    found = iter([2.0, 1.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr("miase.learner.quality", lambda values: next(found))
+    result = fit(noisy, tmp_path / "run", having(valid_steps=2, patience=3, max_steps=50), quiet=True)
+    assert (result.step, result.finished) == (8, True)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(noisy, tmp_path, monkeypatch):
+    """Without batch norms, whose statistics are those of the smaller batch."""
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x * self.weight[:, None, None])
+    config = {"noise": ("white",), "max_steps": 3, "average_decay": 0.0, "valid_share": 0.0}
+    fit(noisy, tmp_path / "whole", having(batch_size=4, **config), quiet=True)
+    fit(noisy, tmp_path / "parts", having(batch_size=2, accumulate=2, **config), quiet=True)
+    for one, other in zip(rows(tmp_path / "whole"), rows(tmp_path / "parts"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+def test_two_processes_make_the_steps_of_one_with_the_doubled_batch(noisy, tmp_path):
+    """Over gloo; norms, draws and gradients are those of the whole batch."""
+    # A low rate: Adam turns the rounding of gradients that should be zero into whole steps.
+    both = having(noise=("white",), batch_size=2, max_steps=6, valid_share=0.3, valid_steps=3, lr=1e-4)
+    path = tmp_path / "config.toml"
+    path.write_text(dump_toml(both), encoding="utf-8")
+    code = tmp_path / "one.py"
+    code.write_text(
+        "import sys, test_train; test_train.make_small(); from miase.cli import main; main(sys.argv[1:])"
+    )
+    arguments = ["train", str(noisy), "-o", str(tmp_path / "two"), "--config", str(path), "-q"]
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, code, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one = dataclasses.replace(both, data=dataclasses.replace(both.data, batch_size=4))
+    fit(noisy, tmp_path / "one", one, quiet=True)
+    for one, other in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    ours, theirs = (load_file(tmp_path / n / "model" / "model.safetensors") for n in ("one", "two"))
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-4, rtol=1e-3)
 
 
 # Refusals

@@ -103,21 +103,27 @@ class ObjectiveConfig:
     """What the network learns from, and the parts of its loss.
 
     Attributes:
-        name: what to learn from: iddp or noisy_target (noisy recordings alone), or noise2clean (a corpus with
-            clean speech).
+        name: what to learn from. Noisy recordings alone: iddp, iddp_paper (iddp as published), remixit,
+            noisy_target or only_noisy. A corpus with two noisy takes of the same speech: noise2noise. A
+            corpus with clean speech: noise2clean.
         noise: sources of the noise that is added: white, synthetic, pauses (quiet stretches of the
             recordings), residual (what the first pass removed) or folders of noise recordings. Each
             of several serves an equal share of the excerpts; repeat the flag for each.
         snr_db: lowest and highest signal-to-noise ratio at which noise is added, in dB.
         prior: network of the first pass: current, or average (its moving average).
-        warmup_steps: steps at the beginning of iddp that learn by noisy_target; none when the residual is the
-            only noise.
+        warmup_steps: steps at the beginning of iddp and remixit that learn by noisy_target; none when the
+            residual is the only noise.
         target_share: share of a step's items whose target is the recording itself, as in noisy_target; it
             keeps speech that the first pass would lose.
         wsdr_weight: weight of the weighted SDR loss.
         time_weight: weight of the waveform's mean absolute error, relative to the target's level.
         spectrum_weight: weight of the compressed spectrum's error, relative to the target's level.
-        fidelity_weight: weight of the distance between the first pass and the recording, with its gradient.
+        mse_weight: weight of the waveform's mean squared error, as published.
+        stft_weight: weight of the error of STFT magnitudes, as published.
+        mrstft_weight: weight of the multi-resolution STFT loss.
+        fidelity_weight: weight of the distance |x - f(x)| between the recording and the network's estimate,
+            with its gradient.
+        gamma: weight of the regularisation of only_noisy; published: 2 for artificial noise, 1 for real.
     """
 
     name: Annotated[str, Parameter(name="--objective")] = "iddp"
@@ -129,7 +135,11 @@ class ObjectiveConfig:
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
     spectrum_weight: float = 2.0
+    mse_weight: float = 0.0
+    stft_weight: float = 0.0
+    mrstft_weight: float = 0.0
     fidelity_weight: float = 0.0
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
         _require(len(self.noise) > 0 and all(self.noise), "noise", self.noise, "one source or more")
@@ -137,8 +147,9 @@ class ObjectiveConfig:
         _require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         _require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
-        for weight in ("wsdr_weight", "time_weight", "spectrum_weight", "fidelity_weight"):
-            _require(getattr(self, weight) >= 0, weight, getattr(self, weight), "0 or more")
+        for weight in (f.name for f in dataclasses.fields(self)):
+            if weight.endswith("_weight") or weight == "gamma":
+                _require(getattr(self, weight) >= 0, weight, getattr(self, weight), "0 or more")
 
 
 @dataclass(frozen=True)
@@ -147,34 +158,53 @@ class TrainingConfig:
 
     Attributes:
         lr: highest learning rate of Adam.
+        lr_schedule: linear or cosine (falls at the end of the run, see lr_decay), exponential (times 0.95
+            each epoch, as published) or constant.
         lr_decay: share of the run, at its end, in which the learning rate falls to a hundredth.
         average_decay: decay of the moving average of the weights, which is the model that is kept.
         clip_norm: largest norm of the gradient.
+        accumulate: batches whose gradients make one step.
         max_steps: steps after which the run ends; 0 for no such limit. One of the two limits is needed.
         max_minutes: minutes after which the run ends; 0 for no such limit. With this limit alone, the
             learning rate follows the minutes.
+        valid_steps: steps between validations; the model that is kept is the best of them, by a measure
+            that needs no clean speech.
+        patience: validations without a better one after which the run ends early; 0 for never.
         checkpoint_minutes: minutes between checkpoints, besides those at the end of each epoch.
         seed: seed of the weights, the excerpts and the noise.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
             precisions.
+        compile: compile the network with torch.compile.
         threads: threads of the CPU; 0 leaves the choice to torch.
     """
 
     lr: float = 1e-3
+    lr_schedule: str = "linear"
     lr_decay: float = 0.4
     average_decay: float = 0.99
     clip_norm: float = 5.0
+    accumulate: int = 1
     max_steps: int = 0
     max_minutes: float = 0.0
+    valid_steps: int = 200
+    patience: int = 20
     checkpoint_minutes: float = 2.0
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     threads: int = 0
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "lr", self.lr, "above 0")
+        schedules = ("linear", "cosine", "exponential", "constant")
+        _require(
+            self.lr_schedule in schedules, "lr_schedule", self.lr_schedule, f"one of {', '.join(schedules)}"
+        )
+        _require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
+        _require(self.valid_steps >= 1, "valid_steps", self.valid_steps, "1 or more")
+        _require(self.patience >= 0, "patience", self.patience, "0 or more")
         _require(0 <= self.lr_decay <= 1, "lr_decay", self.lr_decay, "from 0 to 1")
         _require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "from 0 to below 1")
         _require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")

@@ -2,7 +2,7 @@
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -162,8 +162,7 @@ class Examples(Dataset[dict[str, Tensor]]):
         sample_rate: int,
         seed: int,
         noise: NoiseSource,
-        clean_of: dict[Path, Path] | None = None,
-        second_of: dict[Path, Path] | None = None,
+        partners: Mapping[str, Mapping[Path, Path]] | None = None,
     ) -> None:
         self.infos = list(infos)
         self.needs = needs
@@ -171,7 +170,7 @@ class Examples(Dataset[dict[str, Tensor]]):
         self.sample_rate = sample_rate
         self.seed = seed
         self.noise = noise
-        self.partners = {"clean": clean_of or {}, "noisy2": second_of or {}}
+        self.partners = partners or {}  # field -> noisy file -> the file of this field
         self.damaged = multiprocessing.RawArray("b", len(self.infos))
 
     def __len__(self) -> int:
@@ -232,15 +231,33 @@ def n_steps_of_epoch(n_recordings: int, batch_size: int) -> int:
 
 
 def batches(
-    examples: Examples, batch_size: int, seed: int, epoch: int, first_step: int = 0, workers: int = 0
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    workers: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Tensor]]:
-    """The batches of an epoch from its step ``first_step`` on; their order follows from seed and epoch."""
+    """The batches of an epoch from its step ``first_step`` on; their order follows from seed and epoch.
+
+    Args:
+        examples: where they come from, by keys (epoch, position, index).
+        batch_size: items of a step, all processes together.
+        seed: of the order.
+        epoch: which.
+        first_step: of those to give.
+        workers: processes that read ahead.
+        part: (number, of how many) of the equal parts of each batch that is asked for.
+    """
     n_steps = n_steps_of_epoch(len(examples), batch_size)
     order = np.random.default_rng((seed, epoch)).permutation(len(examples))
     order = np.resize(order, n_steps * batch_size)
+    number, n_parts = part
+    size = batch_size // n_parts
     keys = [
-        [(epoch, p, int(order[p])) for p in range(s * batch_size, (s + 1) * batch_size)]
-        for s in range(first_step, n_steps)
+        [(epoch, p, int(order[p])) for p in range(first + number * size, first + (number + 1) * size)]
+        for first in range(first_step * batch_size, n_steps * batch_size, batch_size)
     ]
     loader: DataLoader[Any] = DataLoader(examples, batch_sampler=keys, num_workers=workers)
     try:
@@ -262,9 +279,7 @@ def clean_partners(noisy_dir: Path) -> dict[Path, Path]:
         if item.clean is not None
     }
     if not pairs:
-        raise CorpusError(
-            f"{noisy_dir} names no clean files in its manifest.jsonl; use an objective that needs none"
-        )
+        raise CorpusError(f"{noisy_dir} names no clean files; make a corpus with 'miase corpus'")
     return pairs
 
 

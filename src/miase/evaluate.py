@@ -24,10 +24,10 @@ from miase.enhance import BLOCK_SECONDS
 from miase.errors import EvaluationError
 from miase.judge import MEASURES
 from miase.matching import Item, find_items
-from miase.metrics import METRICS, Metric
+from miase.metrics import DNSMOS, METRICS, Metric, installed
 from miase.scoring import NOISY, Plan, Result, Score, Scorer
 from miase.sounds import Samples
-from miase.stamp import installed, make_stamp
+from miase.stamp import make_stamp
 from miase.writing import SoundWriter
 
 WITH_CLEAN = (
@@ -35,7 +35,6 @@ WITH_CLEAN = (
 )  # fmt: skip
 ENHANCED = "enhanced"  # the system that `miase enhance` was
 JUDGED_SECONDS = 120.0  # of its files, so that a long one costs neither memory nor minutes
-DNSMOS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808")
 
 
 @dataclass(frozen=True)

@@ -11,65 +11,109 @@ from torch import Tensor
 
 from miase.config import RunConfig
 from miase.errors import TrainingError
+from miase.health import health, quality, rate
 from miase.models import DCUNet
-from miase.objectives import OBJECTIVES, Networks, Objective
+from miase.objectives import OBJECTIVES, Draws, Networks, Objective
+from miase.parallel import Autocast
+from miase.schedule import lr_factor
 
-WARMUP_STEPS = 20  # of the learning rate: Adam's first estimates of the gradient's scale are rough
 COLLAPSED_DB = -30.0  # output over input energy; speech in noise at 0 dB leaves -3 dB
+
+Batch = dict[str, Tensor]
 
 
 @dataclass
 class Progress:
-    """Where a run stands; saved with each checkpoint. The seconds are those of the clock on the wall."""
+    """Where a run stands; saved with each checkpoint. The seconds are those of the clock on the wall.
+
+    Attributes:
+        step: steps done.
+        seconds: time spent.
+        best_step: step of the best validation.
+        best_quality: what it was, see `miase.health.quality`.
+        stale: validations since then.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    best_step: int = 0
+    best_quality: float = -math.inf
+    stale: int = 0
 
 
 class Learner:
-    """The networks, the optimizer and where they stand."""
+    """The networks, the optimizer and where they stand.
+
+    Args:
+        config: all settings.
+        objective: what to learn from; ``config.objective`` holds what it fixes.
+        fabric: devices, precision and processes.
+        network: the network itself.
+        model: what Fabric made of it, which is called to learn.
+        average: the moving average of the network.
+        best: the average as it was at the best validation; equal to ``average`` before the first.
+        optimizer: as Fabric gave it.
+        progress: where they stand.
+        epoch_steps: steps of an epoch.
+    """
 
     def __init__(
         self,
         config: RunConfig,
         objective: Objective,
         fabric: Fabric,
+        network: DCUNet,
         model: Any,
         average: DCUNet,
+        best: DCUNet,
         optimizer: Any,
         progress: Progress,
+        epoch_steps: int,
     ) -> None:
         self.config = config
         self.objective = objective
         self.fabric = fabric
+        self.network = network
         self.model = model
         self.average = average
+        self.best = best
         self.optimizer = optimizer
         self.progress = progress
+        self.epoch_steps = epoch_steps
+        forward: Any = torch.compile(average) if config.training.compile else average
+        teacher = config.objective.prior == "average"
+        self.networks = Networks(model, Autocast(fabric, forward).eval() if teacher else model)
         # Time that was spent before a resume counts as if it had just passed.
         self.began = time.monotonic() - progress.seconds
 
-    def step(self, batch: dict[str, Tensor]) -> dict[str, float]:
-        """One step of the optimizer; returns the parts of the loss."""
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimizer; returns the parts of the loss.
+
+        Args:
+            batch: this process's share, all that is accumulated at once; (batch, time) each.
+
+        Raises:
+            TrainingError: the loss is no number.
+        """
         settings, step = self.config.training, self.progress.step
-        objective = self.objective
-        # Without a source of noise but the residual, the warm-up would teach the network to do nothing.
-        has_noise = set(self.config.objective.noise) != {"residual"}
-        if self.config.objective.name == "iddp" and has_noise and step < self.config.objective.warmup_steps:
-            objective = OBJECTIVES["noisy_target"]
         self.model.train()
-        lr = settings.lr * self._lr_factor()
+        lr = settings.lr * lr_factor(settings, step, self.progress.seconds, step // self.epoch_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        prior = self.average if self.config.objective.prior == "average" else self.model
-        generator = torch.Generator().manual_seed((settings.seed << 32) + step)
-        batch = {name: value.to(self.fabric.device) for name, value in batch.items()}
-        parts = objective.compute(Networks(self.model, prior), batch, self.config.objective, generator)
-        self.fabric.backward(parts["loss"])
+        values: dict[str, float] = {}
+        for number, part in enumerate(_split(batch, settings.accumulate)):
+            draws = self._draws((settings.seed << 32) + step, number)
+            with self.fabric.no_backward_sync(self.model, enabled=number < settings.accumulate - 1):
+                parts = self._objective_now().compute(
+                    self.networks, self._moved(part), self.config.objective, draws
+                )
+                self.fabric.backward(parts["loss"] / settings.accumulate)
+            for name, value in parts.items():
+                share: Any = self.fabric.all_reduce(value.detach(), reduce_op="mean")
+                values[name] = values.get(name, 0.0) + float(share) / settings.accumulate
         norm = self.fabric.clip_gradients(
             self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
         )
-        values = {name: float(value.detach()) for name, value in parts.items()}
         values |= {"lr": lr, "grad_norm": math.nan if norm is None else float(norm)}
         if not math.isfinite(values["loss"] + values["grad_norm"]):
             raise TrainingError(
@@ -84,58 +128,86 @@ class Learner:
         return values
 
     def is_over(self) -> bool:
-        """Whether a limit of the run is reached."""
-        settings = self.config.training
-        over_steps = 0 < settings.max_steps <= self.progress.step
-        return over_steps or 0 < 60 * settings.max_minutes <= self.progress.seconds
+        """Whether a limit of the run is reached, or nothing better came for too long."""
+        settings, progress = self.config.training, self.progress
+        over_steps = 0 < settings.max_steps <= progress.step
+        stale = 0 < settings.patience <= progress.stale
+        return over_steps or stale or 0 < 60 * settings.max_minutes <= progress.seconds
 
-    def validate(self, valid_batches: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Loss and health of the averaged model on excerpts it does not learn from; no clean speech is used.
+    def validate(self, valid_batches: list[Batch]) -> dict[str, float]:
+        """Loss and health of the average on excerpts it does not learn from, and keep it if it is the best.
+
+        No clean speech is used, but for the loss of an objective that learns from it.
 
         Raises:
             TrainingError: the model gives silence.
         """
         totals: dict[str, float] = {}
-        for i, batch in enumerate(valid_batches):
-            batch = {name: value.to(self.fabric.device) for name, value in batch.items()}
-            generator = torch.Generator().manual_seed(i)
+        networks = Networks(self.average, self.average)
+        for i, batch in enumerate(map(self._moved, valid_batches)):
             with torch.no_grad():
-                networks = Networks(self.average, self.average)
-                parts = self.objective.compute(networks, batch, self.config.objective, generator)
-                parts |= health(batch["noisy"], self.average(batch["noisy"]))
-            for name, value in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(value) / len(valid_batches)
+                parts = self.objective.compute(networks, batch, self.config.objective, Draws(i))
+                parts |= health(self.average, batch["noisy"], batch["noise"])
+            found = {name: float(value) for name, value in parts.items()}
+            found |= rate(self.estimate(batch["noisy"]), self.config.model.sample_rate)
+            for name, value in found.items():
+                totals[name] = totals.get(name, 0.0) + value / len(valid_batches)
         if totals["energy_db"] < COLLAPSED_DB:
             raise TrainingError(
                 f"the model collapsed: its output is {totals['energy_db']:.0f} dB against the recordings; "
                 f"use the checkpoint before, a lower --lr, or a larger --fidelity-weight"
             )
+        totals["quality"] = quality(totals)
+        self._keep_if_best(totals["quality"])
         return totals
+
+    def estimate(self, noisy: Tensor) -> Tensor:
+        """What the average makes of recordings, (batch, time)."""
+        with torch.no_grad():
+            estimate: Tensor = self.average(noisy.to(self.fabric.device))
+        return estimate
+
+    def kept(self) -> DCUNet:
+        """The model that a run leaves: the best of its validations, or the average where there was none."""
+        return self.best if self.progress.best_step else self.average
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs; randomness follows from seed and step."""
         return {
-            "model": self.model.module.state_dict(),
+            "model": self.network.state_dict(),
             "average": self.average.state_dict(),
+            "best": self.best.state_dict(),
             "optimizer": self.optimizer.optimizer.state_dict(),
-            "step": self.progress.step,
-            "seconds": self.progress.seconds,
+            "progress": vars(self.progress),
         }
 
-    def _lr_factor(self) -> float:
-        settings, step = self.config.training, self.progress.step
-        if settings.max_steps:
-            done = step / settings.max_steps
-        else:
-            done = self.progress.seconds / (60 * settings.max_minutes)
-        rise = min(1.0, (step + 1) / WARMUP_STEPS)
-        fall = min(1.0, (1 - min(done, 1.0)) / settings.lr_decay) if settings.lr_decay else 1.0
-        return rise * max(fall, 0.01)
+    def _objective_now(self) -> Objective:
+        """The objective, or what it warms up with."""
+        settings = self.config.objective
+        # Without a source of noise but the residual, the warm-up would teach the network to do nothing.
+        has_noise = set(settings.noise) != {"residual"}
+        if self.objective.warms_up and has_noise and self.progress.step < settings.warmup_steps:
+            return OBJECTIVES["noisy_target"]
+        return self.objective
+
+    def _draws(self, seed: int, number: int) -> Draws:
+        n_parts = self.config.training.accumulate
+        return Draws(seed, self.fabric.global_rank * n_parts + number, self.fabric.world_size * n_parts)
+
+    def _moved(self, batch: Batch) -> Batch:
+        return {name: value.to(self.fabric.device) for name, value in batch.items()}
+
+    def _keep_if_best(self, found: float) -> None:
+        progress = self.progress
+        progress.stale += 1
+        if found > progress.best_quality:
+            progress.best_step, progress.best_quality, progress.stale = progress.step, found, 0
+            self.best.load_state_dict(self.average.state_dict())
 
     def _update_average(self) -> None:
         step = self.progress.step
         decay = min(self.config.training.average_decay, step / (step + 10))
-        current = self.model.module.state_dict()
+        current = self.network.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():
                 value.lerp_(current[name], 1 - decay)
@@ -143,14 +215,6 @@ class Learner:
                 value.copy_(current[name])
 
 
-def health(noisy: Tensor, estimate: Tensor) -> dict[str, Tensor]:
-    """How far the estimate is from silence and from doing nothing; (batch, time) each.
-
-    ``energy_db`` is the energy of the output over that of the input, ``removed_db`` the energy of what was
-    removed over that of the input; both in dB, means over the batch. Silence has energy_db far below 0 and
-    removed_db 0; the identity has energy_db 0 and removed_db far below 0.
-    """
-    energy = noisy.square().sum(-1) + 1e-12
-    kept = 10 * torch.log10(estimate.square().sum(-1) / energy + 1e-12)
-    removed = 10 * torch.log10((noisy - estimate).square().sum(-1) / energy + 1e-12)
-    return {"energy_db": kept.mean(), "removed_db": removed.mean()}
+def _split(batch: Batch, n_parts: int) -> list[Batch]:
+    size = len(next(iter(batch.values()))) // n_parts
+    return [{name: value[i * size : (i + 1) * size] for name, value in batch.items()} for i in range(n_parts)]

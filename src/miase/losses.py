@@ -4,9 +4,11 @@ One value per item, so that the level of one item never weighs on another.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-8
+RESOLUTIONS = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))  # n_fft, hop_length, window: samples
 
 
 def weighted_sdr(noisy: Tensor, estimate: Tensor, target: Tensor) -> Tensor:
@@ -59,6 +61,60 @@ def compressed_spectrum_error(estimate: Tensor, target: Tensor, exponent: float 
     a_unit, b_unit = a * a_power.rsqrt().unsqueeze(-1), b * b_power.rsqrt().unsqueeze(-1)
     by_complex = (a_unit * a_magnitude.unsqueeze(-1) - b_unit * b_magnitude.unsqueeze(-1)).square().sum(-1)
     return by_magnitude + 0.5 * by_complex.mean((1, 2))
+
+
+def squared_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """L_time as published (Wu et al. 2021; Tu et al. 2025): the mean squared error of the waveform."""
+    return (estimate - target).square().mean(-1)
+
+
+def stft_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """L_stft as published (Wu et al. 2021; Tu et al. 2025): mean | |Y'|_1 - |Y|_1 |, |Z|_1 = |Re Z| + |Im Z|.
+
+    Over whole frames of 512 samples under a Hamming window, 256 apart; what does not fill a frame at the end
+    is left out, and signals shorter than a frame are filled with silence.
+    """
+    window = torch.hamming_window(512, device=target.device)
+
+    def magnitudes(samples: Tensor) -> Tensor:
+        samples = F.pad(samples.float(), (0, max(0, 512 - samples.shape[-1])))
+        spectrum = torch.stft(samples, 512, 256, window=window, center=False, return_complex=True)
+        return torch.view_as_real(spectrum).abs().sum(-1)
+
+    return (magnitudes(estimate) - magnitudes(target)).abs().mean((1, 2))
+
+
+def multi_resolution_stft_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """Multi-resolution STFT loss of Yamamoto, Song and Kim 2020, equations 5 to 7.
+
+    The mean over three resolutions of the spectral convergence | |Y| - |Y'| |_F / | |Y| |_F and the mean
+    | log |Y| - log |Y'| |, of signals that are first divided by the target's RMS.
+    """
+    level = _rms(target).unsqueeze(-1)
+    total = torch.zeros(len(target), device=target.device)
+    for n_fft, hop_length, length in RESOLUTIONS:
+        window = torch.hann_window(length, device=target.device)
+
+        def magnitudes(
+            samples: Tensor, n_fft: int = n_fft, hop: int = hop_length, window: Tensor = window
+        ) -> Tensor:
+            spectrum = torch.stft(
+                samples.float(),
+                n_fft,
+                hop,
+                len(window),
+                window,
+                center=True,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            return torch.view_as_real(spectrum).square().sum(-1).clamp(min=1e-7).sqrt()
+
+        ours, theirs = magnitudes(estimate / level), magnitudes(target / level)
+        distance = (theirs - ours).square().sum((1, 2)).add(EPS).sqrt()
+        convergence = distance / theirs.square().sum((1, 2)).sqrt()
+        total = total + convergence + (theirs.log() - ours.log()).abs().mean((1, 2))
+    return total / len(RESOLUTIONS)
 
 
 def _spectrum(samples: Tensor) -> Tensor:

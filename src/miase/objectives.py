@@ -1,18 +1,27 @@
 """What a network learns from: objectives behind one signature.
 
-An objective computes a loss from the network, a batch and a random generator. It declares the fields that it
+An objective computes a loss from the network, a batch and random draws. It declares the fields that it
 needs, and the data set makes only those: an objective that does not need ``clean`` never sees it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from miase.config import ObjectiveConfig
-from miase.losses import compressed_spectrum_error, relative_time_error, weighted_sdr
+from miase.errors import ConfigError
+from miase.losses import (
+    compressed_spectrum_error,
+    multi_resolution_stft_error,
+    relative_time_error,
+    squared_error,
+    stft_error,
+    weighted_sdr,
+)
 
 Batch = Mapping[str, Tensor]
 
@@ -25,79 +34,199 @@ class Networks:
     prior: nn.Module
 
 
-Compute = Callable[[Networks, Batch, ObjectiveConfig, torch.Generator], dict[str, Tensor]]
+class Draws:
+    """Random numbers for the items of a batch, which may be one of several parts of a larger batch.
+
+    Each part draws for all and takes its own, so that a batch gets the same numbers whole, in parts one after
+    the other, or in parts on several devices. They are drawn on the CPU, the same for every device.
+
+    Args:
+        seed: of the whole batch.
+        part: which part this is.
+        n_parts: of how many, all of one size.
+    """
+
+    def __init__(self, seed: int, part: int = 0, n_parts: int = 1) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.part, self.n_parts = part, n_parts
+
+    def uniform(self, n: int, *shape: int, device: torch.device | None = None) -> Tensor:
+        """Numbers from 0 to below 1 for ``n`` items, (n, *shape)."""
+        whole = torch.rand(self.n_parts * n, *shape, generator=self.generator)
+        return whole[self.part * n : (self.part + 1) * n].to(device)
+
+
+Compute = Callable[[Networks, Batch, ObjectiveConfig, Draws], dict[str, Tensor]]
 
 
 class Objective(NamedTuple):
-    """How to compute a loss, and the fields of a batch that it needs; each field is (batch, time)."""
+    """An objective.
+
+    Attributes:
+        compute: how to compute the loss and its parts.
+        needs: fields of a batch, each (batch, time): noisy, clean, noisy2 (another take of the same speech),
+            noise (to be added).
+        settings: fields of the configuration that this objective fixes.
+        warms_up: whether the run begins with noisy_target.
+    """
 
     compute: Compute
     needs: frozenset[str]
+    settings: Mapping[str, Any] = {}
+    warms_up: bool = False
 
 
-def noise2clean(
-    networks: Networks, batch: Batch, config: ObjectiveConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
+def noise2clean(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """Supervised training, the upper bound: clean speech from noisy speech."""
     return combined_loss(batch["noisy"], networks.model(batch["noisy"]), batch["clean"], config)
 
 
+def noise2noise(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
+    """One noisy take of the speech from another (Lehtinen et al. 2018; Kashyap et al. 2021, section 2)."""
+    return combined_loss(batch["noisy"], networks.model(batch["noisy"]), batch["noisy2"], config)
+
+
+def only_noisy(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
+    """One half of the samples from the other (Wu et al. 2021, equations 3 to 6; Huang et al. 2021).
+
+    g1 takes one sample of each pair of neighbours at random, g2 the other. f(g1 x) learns g2 x; and, because
+    the halves of the speech differ, gamma times the mean of (f(g1 x) - g2 x - g1 f(x) + g2 f(x))^2 is added,
+    with f(x) without gradient and in evaluation mode. It is taken over the recording's power, so that the
+    level has no say.
+    """
+    noisy = batch["noisy"]
+    take_first = draws.uniform(len(noisy), noisy.shape[-1] // 2, device=noisy.device) < 0.5
+    first, second = neighbours(noisy, take_first)
+    estimate = networks.model(first)
+    with torch.no_grad():
+        whole_first, whole_second = neighbours(_in_eval_mode(networks.model, noisy), take_first)
+    parts = combined_loss(first, estimate, second, config)
+    gap = (estimate - second - whole_first + whole_second).square().mean(-1)
+    parts["regularisation"] = (gap / (noisy.square().mean(-1) + 1e-12)).mean()
+    parts["loss"] = parts["loss"] + config.gamma * parts["regularisation"]
+    return parts
+
+
+def neighbours(samples: Tensor, take_first: Tensor) -> tuple[Tensor, Tensor]:
+    """Split pairs of neighbouring samples: (batch, time) -> two of (batch, time // 2).
+
+    Where ``take_first``, (batch, time // 2), the first of a pair goes to the first result.
+    """
+    n_pairs = take_first.shape[-1]
+    even, odd = samples[:, : 2 * n_pairs : 2], samples[:, 1 : 2 * n_pairs : 2]
+    return torch.where(take_first, even, odd), torch.where(take_first, odd, even)
+
+
 def noisy_target(
-    networks: Networks, batch: Batch, config: ObjectiveConfig, generator: torch.Generator
+    networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
 ) -> dict[str, Tensor]:
     """Noisy-target training: the recording from the recording with more noise.
 
     Fujimura et al. 2021, section 3.
     """
-    noisier = batch["noisy"] + scale_to_snr(
-        batch["noisy"], batch["noise"], _draw_snr(batch, config, generator)
-    )
+    noisier = batch["noisy"] + scale_to_snr(batch["noisy"], batch["noise"], _draw_snr(batch, config, draws))
     return combined_loss(noisier, networks.model(noisier), batch["noisy"], config)
 
 
-def iddp(
-    networks: Networks, batch: Batch, config: ObjectiveConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
+def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """Denoising twice with the implicit deep denoiser prior (Tu et al. 2025; Lin et al. 2022).
 
     The first output y1 = f(x), without gradient and in evaluation mode, is noised again with n', and the
-    second output f(y1 + n') learns to be y1.
+    second output f(y1 + n') learns to be y1. A share of the targets is the recording itself.
     """
     noisy = batch["noisy"]
-    parts: dict[str, Tensor] = {}
     with torch.no_grad():
         first = _in_eval_mode(networks.prior, noisy)
-        target = first
-        if config.target_share > 0:
-            keep = _draw(len(noisy), generator, noisy.device) < config.target_share
-            target = torch.where(keep.unsqueeze(-1), noisy, first)
-        noise = _renoise(noisy - first, batch, config, generator)
-        noisier = target + scale_to_snr(target, noise, _draw_snr(batch, config, generator))
-    parts |= combined_loss(noisier, networks.model(noisier), target, config)
+        target = _with_recordings(first, noisy, config, draws)
+        noise = _renoise(noisy - first, batch, config, draws)
+        noisier = target + scale_to_snr(target, noise, _draw_snr(batch, config, draws))
+    parts = combined_loss(noisier, networks.model(noisier), target, config)
     if config.fidelity_weight > 0:
-        parts["fidelity"] = relative_time_error(networks.model(noisy), noisy).mean()
+        parts["fidelity"] = (networks.model(noisy) - noisy).norm(dim=-1).mean()
         parts["loss"] = parts["loss"] + config.fidelity_weight * parts["fidelity"]
     return parts
 
 
+def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
+    """The teacher's estimates, mixed again with the noises that it heard in other items (Tzinis et al. 2022).
+
+    The teacher, the prior network, gives speech s' = f(x) and noise n' = x - s'. The student learns s' from
+    s' + P n', P a permutation of the batch. A share of the targets is the recording itself, as in iddp.
+    """
+    noisy = batch["noisy"]
+    with torch.no_grad():
+        speech = _in_eval_mode(networks.prior, noisy)
+        order = draws.uniform(len(noisy), device=noisy.device).argsort()
+        noise = (noisy - speech)[order]
+        target = _with_recordings(speech, noisy, config, draws)
+    return combined_loss(target + noise, networks.model(target + noise), target, config)
+
+
+PUBLISHED: Mapping[str, Any] = {
+    "prior": "current",
+    "warmup_steps": 0,
+    "target_share": 0.0,
+    "snr_db": (0.0, 10.0),
+    "wsdr_weight": 1.0,
+    "time_weight": 0.0,
+    "spectrum_weight": 0.0,
+    "mse_weight": 0.8 / 600,
+    "stft_weight": 0.2 / 600,
+    "fidelity_weight": 0.001,
+}
+"""As Tu et al. 2025 publish it: (0.8 L_time + 0.2 L_stft) / 600 + L_wSDR + 0.001 |x - f(x)|."""
+
 OBJECTIVES: Mapping[str, Objective] = {
     "noise2clean": Objective(noise2clean, frozenset({"noisy", "clean"})),
+    "noise2noise": Objective(noise2noise, frozenset({"noisy", "noisy2"})),
     "noisy_target": Objective(noisy_target, frozenset({"noisy", "noise"})),
-    "iddp": Objective(iddp, frozenset({"noisy", "noise"})),
+    "only_noisy": Objective(only_noisy, frozenset({"noisy"})),
+    "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True),
+    "iddp_paper": Objective(iddp, frozenset({"noisy", "noise"}), PUBLISHED),
+    "remixit": Objective(remixit, frozenset({"noisy"}), {"prior": "average"}, warms_up=True),
 }
+
+
+def find_objective(config: ObjectiveConfig) -> tuple[Objective, ObjectiveConfig]:
+    """The objective that a configuration names, and the configuration with what the objective fixes.
+
+    Raises:
+        ConfigError: there is none of this name, or a setting is given that it fixes otherwise.
+    """
+    if config.name not in OBJECTIVES:
+        raise ConfigError(f"unknown objective {config.name!r}; the objectives are {', '.join(OBJECTIVES)}")
+    objective = OBJECTIVES[config.name]
+    default = ObjectiveConfig()
+    for name, fixed in objective.settings.items():
+        given = getattr(config, name)
+        if given not in (fixed, getattr(default, name)):
+            raise ConfigError(f"{config.name} fixes {name} to {fixed!r}, got {given!r}; leave it out")
+    if config.name == "noisy_target" and set(config.noise) == {"residual"}:
+        raise ConfigError(
+            "noisy_target makes one pass and has no residual; give --noise white or a noise folder"
+        )
+    return objective, replace(config, **objective.settings)
 
 
 def combined_loss(
     noisier: Tensor, estimate: Tensor, target: Tensor, config: ObjectiveConfig
 ) -> dict[str, Tensor]:
-    """The weighted sum of the losses, and each of them, as means over the batch."""
-    parts = {
-        "wsdr": (config.wsdr_weight, weighted_sdr(noisier, estimate, target)),
-        "time": (config.time_weight, relative_time_error(estimate, target)),
-        "spectrum": (config.spectrum_weight, compressed_spectrum_error(estimate, target)),
-    }
-    loss = torch.stack([weight * value.mean() for weight, value in parts.values()]).sum()
-    return {"loss": loss} | {name: value.mean().detach() for name, (_, value) in parts.items()}
+    """The weighted sum of the losses, and each of them that has a weight, as means over the batch."""
+    total = torch.zeros((), device=target.device)
+    parts = {}
+    for name, weight, loss in (
+        ("wsdr", config.wsdr_weight, partial(weighted_sdr, noisier)),
+        ("time", config.time_weight, relative_time_error),
+        ("spectrum", config.spectrum_weight, compressed_spectrum_error),
+        ("mse", config.mse_weight, squared_error),
+        ("stft", config.stft_weight, stft_error),
+        ("mrstft", config.mrstft_weight, multi_resolution_stft_error),
+    ):
+        if weight > 0:
+            value = loss(estimate, target).mean()
+            total = total + weight * value
+            parts[name] = value.detach()
+    return {"loss": total} | parts
 
 
 def scale_to_snr(signal: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
@@ -108,7 +237,7 @@ def scale_to_snr(signal: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
     return noise * gain.unsqueeze(-1)
 
 
-def shuffle_pieces(noise: Tensor, generator: torch.Generator, n_pieces: int = 10) -> Tensor:
+def shuffle_pieces(noise: Tensor, draws: Draws, n_pieces: int = 10) -> Tensor:
     """Noise cut into ``n_pieces`` pieces and put together in a random order, without its mean.
 
     (batch, time) -> the same. The order breaks what ties the residual to the speech it was taken from; the
@@ -117,14 +246,20 @@ def shuffle_pieces(noise: Tensor, generator: torch.Generator, n_pieces: int = 10
     length = noise.shape[-1] // n_pieces
     if length == 0:
         return noise - noise.mean(-1, keepdim=True)
-    order = torch.argsort(_draw((len(noise), n_pieces), generator, noise.device), dim=-1)
+    order = draws.uniform(len(noise), n_pieces, device=noise.device).argsort(dim=-1)
     pieces = noise[:, : length * n_pieces].reshape(len(noise), n_pieces, length)
     pieces = pieces.gather(1, order.unsqueeze(-1).expand_as(pieces)).flatten(1)
     shuffled = torch.cat((pieces, noise[:, length * n_pieces :]), dim=-1)
     return shuffled - shuffled.mean(-1, keepdim=True)
 
 
-def _renoise(residual: Tensor, batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> Tensor:
+def _with_recordings(target: Tensor, noisy: Tensor, config: ObjectiveConfig, draws: Draws) -> Tensor:
+    """The targets, of which a share is the recording itself."""
+    keep = draws.uniform(len(noisy), device=noisy.device) < config.target_share
+    return torch.where(keep.unsqueeze(-1), noisy, target)
+
+
+def _renoise(residual: Tensor, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Tensor:
     """The noise of the second pass: from the batch, or for a share of the items what the first pass removed.
 
     The residuals go round the batch by one item, so that in most cases an item meets the noise of another
@@ -133,10 +268,10 @@ def _renoise(residual: Tensor, batch: Batch, config: ObjectiveConfig, generator:
     share = config.noise.count("residual") / len(config.noise)
     if share == 0:
         return batch["noise"]
-    remixed = shuffle_pieces(residual.roll(1, dims=0), generator)
+    remixed = shuffle_pieces(residual.roll(1, dims=0), draws)
     if share == 1:
         return remixed
-    use_residual = _draw(len(residual), generator, residual.device) < share
+    use_residual = draws.uniform(len(residual), device=residual.device) < share
     return torch.where(use_residual.unsqueeze(-1), remixed, batch["noise"])
 
 
@@ -149,12 +284,7 @@ def _in_eval_mode(model: nn.Module, noisy: Tensor) -> Tensor:
     return estimate
 
 
-def _draw_snr(batch: Batch, config: ObjectiveConfig, generator: torch.Generator) -> Tensor:
+def _draw_snr(batch: Batch, config: ObjectiveConfig, draws: Draws) -> Tensor:
     noisy = batch["noisy"]
     low, high = config.snr_db
-    return low + (high - low) * _draw(len(noisy), generator, noisy.device)
-
-
-def _draw(shape: int | tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    # Drawn on the CPU, so that a run draws the same numbers on every device.
-    return torch.rand(shape, generator=generator).to(device)
+    return low + (high - low) * draws.uniform(len(noisy), device=noisy.device)

@@ -33,7 +33,9 @@ class Checkpoints:
             for old in saved_steps(self.folder)[:-N_KEPT]:
                 old.unlink()
 
-    def restore(self, model: DCUNet, average: DCUNet, optimizer: torch.optim.Optimizer) -> Progress:
+    def restore(
+        self, model: DCUNet, average: DCUNet, best: DCUNet, optimizer: torch.optim.Optimizer
+    ) -> Progress:
         """Load the last checkpoint, if there is one; returns where it stands.
 
         Raises:
@@ -52,8 +54,9 @@ class Checkpoints:
                 )
             model.load_state_dict(state["model"])
             average.load_state_dict(state["average"])
+            best.load_state_dict(state["best"])
             optimizer.load_state_dict(state["optimizer"])
-            return Progress(state["step"], state["seconds"])
+            return Progress(**state["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(
                 f"{last} does not fit the network of these settings; resume with those the run began with"

@@ -1,7 +1,6 @@
 """What a report says of its own making: systems, metric variants, versions, seed. No time, no machine."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -44,12 +43,6 @@ def make_stamp(
         "systems": described,
         "metrics": {row.name: _variant(row) for row in metrics},
     }
-
-
-def installed(row: Metric) -> bool:
-    """Whether the packages that a metric needs are there."""
-    needed = ("onnxruntime", "speechmos") if row.package == "speechmos" else (row.package,)
-    return all(name is None or importlib.util.find_spec(name) is not None for name in needed)
 
 
 def _variant(row: Metric) -> str:

@@ -10,14 +10,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric, seed_everything
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from tqdm import tqdm
 
@@ -36,18 +35,20 @@ from miase.dataset import (
     second_takes,
     split_recordings,
 )
-from miase.errors import ConfigError, TrainingError
+from miase.errors import ConfigError, CorpusError, TrainingError
 from miase.learner import Learner, Progress
 from miase.manifest import discover
 from miase.models import build_model
-from miase.objectives import OBJECTIVES, Objective
+from miase.objectives import OBJECTIVES, Objective, find_objective
+from miase.parallel import agreed, make_fabric, share_norms
 from miase.resume import Checkpoints, saved_steps
 from miase.sounds import AudioInfo
 from miase.training_log import TrainingLog
 
 CHECKPOINTS_NAME = "checkpoints"
 N_VALID = 16  # excerpts of a validation
-VALIDATION_SECONDS = 60.0  # least time between two of them: an epoch of a small folder takes seconds
+VALID_BATCH = 4  # of them at once, whatever the batches of the training
+N_HEARD = 2  # of them can be heard in TensorBoard
 
 
 @dataclass(frozen=True)
@@ -85,60 +86,74 @@ def fit(
         CorpusError: the folder cannot serve this objective.
     """
     settings = config.training
-    objective = _objective(config)
+    objective, fixed = find_objective(config.objective)
+    config = replace(config, objective=fixed)
     _check_start(settings, out, resume)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
-    fabric = _fabric(settings)
+    fabric = make_fabric(settings)
     recordings = find_recordings(discover(noisy_dir), noisy_dir)
     examples, valid_examples, n_valid = _examples(recordings, noisy_dir, objective, config)
     checkpoints = Checkpoints(out / CHECKPOINTS_NAME, recordings.fingerprint())
-    learner = _learner(config, objective, fabric, checkpoints if resume else None)
+    batch_size = config.data.batch_size * settings.accumulate * fabric.world_size
+    epoch_steps = n_steps_of_epoch(len(examples), batch_size)
+    learner = _learner(config, objective, fabric, checkpoints if resume else None, epoch_steps)
     progress = learner.progress
-    with written_whole(out / "config.toml") as path:
-        path.write_text(dump_toml(config), encoding="utf-8")
-    valid_batches = _validation_batches(valid_examples, n_valid, config)
-    last_saved = last_validated = time.monotonic()
+    leads = fabric.is_global_zero  # one of the processes writes
+    if leads:
+        with written_whole(out / "config.toml") as path:
+            path.write_text(dump_toml(config), encoding="utf-8")
+    valid_batches = _validation_batches(valid_examples, n_valid)
     with (
-        closing(TrainingLog(out, progress.step)) as log,
-        _bar(settings.max_steps, progress.step, quiet) as bar,
+        closing(TrainingLog(out if leads else None, progress.step)) as log,
+        _bar(settings.max_steps, progress.step, quiet or not leads) as bar,
         _interruptible() as interrupted,
     ):
-        while not (learner.is_over() or interrupted()):
-            for batch in _rest_of_epoch(examples, progress.step, config):
+
+        def ends() -> bool:
+            return agreed(fabric, learner.is_over() or interrupted())
+
+        def save() -> None:
+            if leads:
+                checkpoints.save(learner)
+
+        def validate() -> None:
+            log.write(learner.validate(valid_batches), "valid", progress)
+            if log.board is not None:
+                first = valid_batches[0]["noisy"][:N_HEARD]
+                log.hear(first, learner.estimate(first), config.model.sample_rate, progress)
+
+        last_saved = time.monotonic()
+        while not ends():
+            epoch, first_step = divmod(progress.step, epoch_steps)
+            part = (fabric.global_rank, fabric.world_size)
+            for batch in batches(
+                examples, batch_size, settings.seed, epoch, first_step, config.data.workers, part
+            ):
                 parts = learner.step(batch)
                 log.write(parts, "train", progress)
                 bar.update()
                 bar.set_postfix(loss=f"{parts['loss']:.3f}")
-                if learner.is_over() or interrupted():
+                if valid_batches and progress.step % settings.valid_steps == 0:
+                    validate()
+                if ends():
                     break
                 if time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
-                    checkpoints.save(learner)
+                    save()
                     last_saved = time.monotonic()
-            checkpoints.save(learner)
+            # Where a run is interrupted it does not validate: resumed, it must go on like an undisturbed one.
+            if valid_batches and learner.is_over() and progress.step % settings.valid_steps:
+                validate()
+            save()
             last_saved = time.monotonic()
-            if learner.is_over() or interrupted() or last_saved - last_validated > VALIDATION_SECONDS:
-                if valid_batches:
-                    log.write(learner.validate(valid_batches), "valid", progress)
-                last_validated = time.monotonic()
     model_dir = out / "model"
-    save_pretrained(learner.average, model_dir)
-    write_card(model_dir, config, progress, recordings)
+    if leads:
+        save_pretrained(learner.kept(), model_dir)
+        write_card(model_dir, config, progress, recordings)
     damaged = {*examples.damaged_files(), *valid_examples.damaged_files()}
     failures = tuple(f"{file} is damaged; other recordings took its place" for file in sorted(damaged))
     return TrainResult(model_dir, progress.step, learner.is_over(), recordings.failures + failures)
-
-
-def _objective(config: RunConfig) -> Objective:
-    name = config.objective.name
-    if name not in OBJECTIVES:
-        raise ConfigError(f"unknown objective {name!r}; the objectives are {', '.join(OBJECTIVES)}")
-    if name == "noisy_target" and set(config.objective.noise) == {"residual"}:
-        raise ConfigError(
-            "noisy_target makes one pass and has no residual; give --noise white or a noise folder"
-        )
-    return OBJECTIVES[name]
 
 
 def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:
@@ -150,22 +165,6 @@ def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:
         )
 
 
-def _fabric(settings: TrainingConfig) -> Fabric:
-    kind, _, number = settings.device.partition(":")
-    precision: Any = settings.precision
-    if precision == "auto":
-        fast = kind in ("auto", "cuda") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        precision = "bf16-mixed" if fast else "32-true"
-    try:
-        return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)
-    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {settings.device!r} with precision {precision!r} is not to be had here ({reason}); "
-            f"use auto for both"
-        ) from error
-
-
 def _examples(
     recordings: Recordings, noisy_dir: Path, objective: Objective, config: RunConfig
 ) -> tuple[Examples, Examples, int]:
@@ -173,42 +172,68 @@ def _examples(
     training, validation = split_recordings(recordings, config.data.valid_share)
     sample_rate, seed = config.model.sample_rate, config.training.seed
     noise = NoiseSource(config.objective.noise, sample_rate, training)
-    clean_of = clean_partners(noisy_dir) if "clean" in objective.needs else None
-    second_of = second_takes(noisy_dir) if "noisy2" in objective.needs else None
+    needs = objective.needs | (OBJECTIVES["noisy_target"].needs if objective.warms_up else set())
+    partners = find_partners(noisy_dir, needs)
 
-    def of(infos: list[AudioInfo]) -> Examples:
-        return Examples(infos, objective.needs, config.data, sample_rate, seed, noise, clean_of, second_of)
+    def of(infos: list[AudioInfo], needs: frozenset[str], noise: NoiseSource) -> Examples:
+        return Examples(infos, needs, config.data, sample_rate, seed, noise, partners)
 
-    # Where a recording of the validation cannot be read, one of the others takes its place.
-    return of(training), of(validation + training), len(validation)
+    # A validation adds noise to estimates whatever the objective, and the residual is none to begin with.
+    probe = noise if noise.sources else NoiseSource(("white",), sample_rate)
+    return (
+        of(training, needs, noise),
+        # Where a recording of the validation cannot be read, one of the others takes its place.
+        of(validation + training, needs | {"noise"}, probe),
+        len(validation),
+    )
+
+
+def find_partners(noisy_dir: Path, needs: frozenset[str]) -> dict[str, dict[Path, Path]]:
+    """The files beside the noisy ones that an objective needs, by field and noisy file.
+
+    Raises:
+        CorpusError: they are not there; the message says which objectives do without.
+    """
+    found: dict[str, dict[Path, Path]] = {}
+    missing: dict[str, str] = {}
+    for field, find in (("clean", clean_partners), ("noisy2", second_takes)):
+        try:
+            found[field] = find(noisy_dir)
+        except CorpusError as error:
+            missing[field] = str(error)
+    for field in sorted(needs & missing.keys()):
+        others = [name for name, other in OBJECTIVES.items() if not other.needs & missing.keys()]
+        raise CorpusError(f"{missing[field]}, or use an objective that does without: {', '.join(others)}")
+    return {field: found[field] for field in needs & found.keys()}
 
 
 def _learner(
-    config: RunConfig, objective: Objective, fabric: Fabric, checkpoints: Checkpoints | None
+    config: RunConfig,
+    objective: Objective,
+    fabric: Fabric,
+    checkpoints: Checkpoints | None,
+    epoch_steps: int,
 ) -> Learner:
     """Give the learner at its beginning, or where the last checkpoint stands."""
-    model = build_model(config.model)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.training.lr)
-    progress = checkpoints.restore(model, average, optimizer) if checkpoints else Progress()
-    net, optim = fabric.setup(model, optimizer)
+    network = build_model(config.model)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    best = copy.deepcopy(average)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.training.lr)
+    progress = checkpoints.restore(network, average, best, optimizer) if checkpoints else Progress()
+    if fabric.world_size > 1:
+        share_norms(network)
+    callable_: Any = torch.compile(network) if config.training.compile else network
+    model, optim = fabric.setup(callable_, optimizer)
     average.to(fabric.device)
-    return Learner(config, objective, fabric, net, average, optim, progress)
+    best.to(fabric.device)
+    return Learner(config, objective, fabric, network, model, average, best, optim, progress, epoch_steps)
 
 
-def _rest_of_epoch(examples: Examples, step: int, config: RunConfig) -> Iterator[dict[str, Tensor]]:
-    """The batches from ``step`` of the run to the end of the epoch it is in."""
-    size = config.data.batch_size
-    epoch, first = divmod(step, n_steps_of_epoch(len(examples), size))
-    return batches(examples, size, config.training.seed, epoch, first, config.data.workers)
-
-
-def _validation_batches(examples: Examples, n_recordings: int, config: RunConfig) -> list[dict[str, Tensor]]:
-    """Always the same excerpts: about N_VALID of them, spread over the validation recordings."""
+def _validation_batches(examples: Examples, n_recordings: int) -> list[dict[str, Tensor]]:
+    """Always the same excerpts, N_VALID of them, spread over the validation recordings."""
     valid_batches = []
-    size = config.data.batch_size
-    for first in range(0, N_VALID if n_recordings else 0, size):
-        items = [examples[(VALID_EPOCH, p, p % n_recordings)] for p in range(first, first + size)]
+    for first in range(0, N_VALID if n_recordings else 0, VALID_BATCH):
+        items = [examples[(VALID_EPOCH, p, p % n_recordings)] for p in range(first, first + VALID_BATCH)]
         valid_batches.append({name: torch.stack([item[name] for item in items]) for name in items[0]})
     return valid_batches
 

@@ -1,5 +1,6 @@
 """Objective measures of speech quality: the table `METRICS`, and `score`, which computes them on one clip."""
 
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -68,6 +69,9 @@ _ROWS = (
 
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 
+DNSMOS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808")
+"""The metrics that need no reference, for which `dnsmos` stands."""
+
 
 def score(
     estimate: npt.ArrayLike,
@@ -110,4 +114,10 @@ def score(
     return Values({name: found[name] for name in asked}, reasons)
 
 
-__all__ = ["METRICS", "Metric", "Values", "score"]
+def installed(row: Metric) -> bool:
+    """Whether the packages that a metric needs are there."""
+    needed = ("onnxruntime", "speechmos") if row.package == "speechmos" else (row.package,)
+    return all(name is None or importlib.util.find_spec(name) is not None for name in needed)
+
+
+__all__ = ["DNSMOS", "METRICS", "Metric", "Values", "installed", "score"]

@@ -1,0 +1,47 @@
+"""What is measured while learning: silence, doing nothing and consistency tell themselves apart."""
+
+import numpy as np
+import pytest
+import torch
+
+from miase.health import health, si_sdr
+from miase.metrics.signal import si_sdr as reference_si_sdr
+from signals import speech_like, white
+
+RATE = 8000
+
+
+@pytest.fixture
+def batch():
+    speech = torch.tensor(np.stack([speech_like(1, RATE, seed) for seed in range(3)])).float()
+    noise = torch.tensor(np.stack([white(1, RATE, seed) for seed in range(6)])).float()
+    return speech + 0.02 * noise[:3], noise[3:]
+
+
+def low_pass(samples):
+    spectrum = torch.fft.rfft(samples)
+    spectrum[..., spectrum.shape[-1] // 2 :] = 0
+    return torch.fft.irfft(spectrum, samples.shape[-1])
+
+
+def test_silence_and_doing_nothing_are_told_apart(batch):
+    silent, same = health(torch.zeros_like, *batch), health(torch.clone, *batch)
+    assert silent["energy_db"] < -100
+    assert abs(silent["removed_db"]) < 1e-4
+    assert abs(same["energy_db"]) < 1e-4
+    assert same["removed_db"] < -100
+    assert abs(same["consistency_db"]) < 1e-4
+
+
+def test_consistency_is_what_comes_out_of_the_noise_that_was_added(batch):
+    """A low-pass over half the band lets half of the white noise through: 3 dB, and leaves its own output."""
+    assert health(low_pass, *batch)["consistency_db"] == pytest.approx(3.0, abs=0.2)
+
+
+def test_si_sdr_is_the_metric(batch):
+    noisy, noise = batch
+    ours = si_sdr(noisy + 0.1 * noise, noisy)
+    for i in range(len(noisy)):
+        theirs = reference_si_sdr((noisy[i] + 0.1 * noise[i]).numpy(), noisy[i].numpy(), RATE)["si_sdr"]
+        assert float(ours[i]) == pytest.approx(theirs, abs=0.05)
+    assert si_sdr(torch.zeros(1, 9), torch.ones(1, 9)).isfinite().all()
