@@ -18,6 +18,7 @@ from miase.errors import ConfigError, MiaseError
 VERBS = {
     "enhance": "Take the noise out of recordings.",
     "train": "Train a model on a folder of noisy recordings; no clean speech is needed.",
+    "compare": "Compare objectives, networks, corpora and seeds under one trainer.",
     "corpus": "Make noisy recordings from speech and noise, to train or to test with.",
     "evaluate": "Measure how good estimates or systems are, with clean speech or without.",
     "doctor": "Show versions, devices, codecs and weights.",

@@ -4,6 +4,7 @@ They are the one source of the command's flags, of the TOML file's keys and of w
 Every value is checked when its dataclass is made.
 """
 
+import collections.abc
 import dataclasses
 import difflib
 import math
@@ -296,6 +297,10 @@ def from_dict(kind: type[Config], values: dict[str, Any], where: str = "") -> Co
             hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(hints)}"
             raise ConfigError(f"unknown key {key!r}{where}; {hint}")
         arguments[key] = _convert(hints[key], value, key, where)
+    for part in dataclasses.fields(kind):  # type: ignore[arg-type]
+        needed = part.default is part.default_factory is dataclasses.MISSING
+        if needed and part.name not in arguments:
+            raise ConfigError(f"{part.name} is missing{where}; give it")
     return kind(**arguments)
 
 
@@ -305,6 +310,11 @@ def _convert(hint: Any, value: Any, key: str, where: str) -> Any:
             raise ConfigError(f"{key}{where} is {value!r}; it must be a table")
         return from_dict(hint, value, f" in [{key}]{where}")
     origin = typing.get_origin(hint)
+    if origin is collections.abc.Mapping:
+        kind = typing.get_args(hint)[1]
+        if not isinstance(value, dict):
+            raise ConfigError(f"{key}{where} is {value!r}; it must hold tables, such as [{key}.name]")
+        return {name: _convert(kind, item, f"{key}.{name}", where) for name, item in value.items()}
     if origin is tuple:
         kinds = typing.get_args(hint)
         value = [value] if isinstance(value, str) else value
@@ -330,13 +340,21 @@ def load_toml(path: Path) -> RunConfig:
     Raises:
         ConfigError: the file is missing, is no TOML, or holds a key or value that is not allowed.
     """
+    return from_dict(RunConfig, read_toml(path), f" of {path}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file as they stand.
+
+    Raises:
+        ConfigError: the file is missing or is no TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return from_dict(RunConfig, values, f" of {path}")
 
 
 def dump_toml(config: RunConfig) -> str:

@@ -29,6 +29,7 @@ class Progress:
     Attributes:
         step: steps done.
         seconds: time spent.
+        cpu_seconds: time that the CPU spent on it in this process.
         best_step: step of the best validation.
         best_quality: what it was, see `miase.health.quality`.
         stale: validations since then.
@@ -36,6 +37,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     best_step: int = 0
     best_quality: float = -math.inf
     stale: int = 0
@@ -85,6 +87,7 @@ class Learner:
         self.networks = Networks(model, Autocast(fabric, forward).eval() if teacher else model)
         # Time that was spent before a resume counts as if it had just passed.
         self.began = time.monotonic() - progress.seconds
+        self.cpu_began = time.process_time() - progress.cpu_seconds
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimizer; returns the parts of the loss.
@@ -125,6 +128,7 @@ class Learner:
         self.progress.step += 1
         self._update_average()
         self.progress.seconds = time.monotonic() - self.began
+        self.progress.cpu_seconds = time.process_time() - self.cpu_began
         return values
 
     def is_over(self) -> bool:

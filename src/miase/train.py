@@ -58,12 +58,14 @@ class TrainResult:
     Attributes:
         model_dir: the averaged model, ready for ``miase enhance -m``.
         step: steps done, those before a resume included.
+        cpu_seconds: time that the CPU spent on them.
         finished: False when the run was interrupted.
         failures: a line for each recording that could not be read.
     """
 
     model_dir: Path
     step: int
+    cpu_seconds: float
     finished: bool
     failures: tuple[str, ...]
 
@@ -153,7 +155,9 @@ def fit(
         write_card(model_dir, config, progress, recordings)
     damaged = {*examples.damaged_files(), *valid_examples.damaged_files()}
     failures = tuple(f"{file} is damaged; other recordings took its place" for file in sorted(damaged))
-    return TrainResult(model_dir, progress.step, learner.is_over(), recordings.failures + failures)
+    return TrainResult(
+        model_dir, progress.step, progress.cpu_seconds, learner.is_over(), recordings.failures + failures
+    )
 
 
 def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:

@@ -172,6 +172,44 @@ def train(
     return 0
 
 
+def compare(
+    plan: Path,
+    *,
+    out: Annotated[Path, Parameter(name=("-o", "--out"))],
+    jobs: int = 1,
+    quiet: Quiet = False,
+) -> int:
+    """Compare objectives, networks, corpora and seeds under one trainer, in one table.
+
+    Writes table.md, table.csv and table.json, and a run for each line of them. What is done already is not
+    done again.
+
+    Parameters
+    ----------
+    plan: Path
+        TOML file that says what to compare, see docs/comparing.md.
+    out: Path
+        folder of the runs and the tables.
+    jobs: int
+        runs at a time, each in a process of its own.
+    quiet: bool
+        print nothing but errors.
+    """
+    from miase.compare import compare as run
+    from miase.comparison import as_table, rows_of
+    from miase.plan import load_plan
+    from miase.report import markdown_table
+
+    made = load_plan(plan)
+    outcomes = run(made, out, jobs, quiet)
+    if not quiet:
+        print(markdown_table(as_table(made, rows_of(made, outcomes))))
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        print(f"miase: {outcome.cell.folder(out)}: {outcome.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def corpus(
     options: Annotated[CorpusOptions, Parameter(name="*")],
 ) -> int:
