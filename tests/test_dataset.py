@@ -10,7 +10,15 @@ import torch
 from miase import audio, dataset
 from miase.config import DataConfig
 from miase.corpus import CorpusOptions, make_corpus
-from miase.dataset import Examples, NoiseSource, batches, clean_partners, find_recordings, split_recordings
+from miase.dataset import (
+    Examples,
+    NoiseSource,
+    batches,
+    clean_partners,
+    find_recordings,
+    second_takes,
+    split_recordings,
+)
 from miase.errors import CorpusError
 from miase.objectives import OBJECTIVES
 from miase.sounds import find_sounds
@@ -38,10 +46,10 @@ def recordings(folder):
     return find_recordings(find_sounds(folder), folder)
 
 
-def make_examples(folder, noise=("white",), needs=("noisy", "noise"), seconds=0.1, seed=0, clean_of=None):
+def make_examples(folder, noise=("white",), needs=("noisy", "noise"), seconds=0.1, seed=0, **partners):
     infos = recordings(folder).infos
     config = DataConfig(excerpt_seconds=seconds)
-    return Examples(infos, frozenset(needs), config, RATE, seed, NoiseSource(noise, RATE), clean_of)
+    return Examples(infos, frozenset(needs), config, RATE, seed, NoiseSource(noise, RATE), **partners)
 
 
 def equal(a, b):
@@ -277,7 +285,7 @@ def test_the_fingerprint_knows_names_and_lengths_but_not_the_place(folder, tmp_p
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A small corpus of `miase corpus`, with clean partners."""
+    """A small corpus of `miase corpus`, with clean partners and two takes."""
     for i in range(4):
         path = tmp_path / "speech" / f"s{i}.wav"
         path.parent.mkdir(exist_ok=True)
@@ -285,14 +293,15 @@ def corpus(tmp_path):
     output = tmp_path / "corpus"
     speech = (tmp_path / "speech",)
     options = {"speech": speech, "output": output, "sample_rate": RATE, "snr": (40, 40), "quiet": True}
-    make_corpus(CorpusOptions("white", **options))
+    make_corpus(CorpusOptions("white", takes=2, **options))
     return output
 
 
 def examples_of(corpus, objective):
     needs = OBJECTIVES[objective].needs
     clean_of = clean_partners(corpus) if "clean" in needs else None
-    return make_examples(corpus / "noisy", needs=needs, seconds=0.3, clean_of=clean_of)
+    second_of = second_takes(corpus) if "noisy2" in needs else None
+    return make_examples(corpus / "noisy", needs=needs, seconds=0.3, clean_of=clean_of, second_of=second_of)
 
 
 def test_the_clean_partner_comes_from_the_same_place(corpus):
@@ -312,6 +321,39 @@ def test_a_corpus_without_clean_files_is_refused_for_supervised_training(corpus)
     (corpus / "manifest.jsonl").write_text(text)
     with pytest.raises(CorpusError, match="no clean files"):
         clean_partners(corpus)
+
+
+# Second takes
+
+
+def test_the_second_take_has_the_same_speech_and_other_noise(corpus):
+    """At 40 dB the takes differ by two independent noises: 3 dB more than one of them."""
+    pairs = {"clean_of": clean_partners(corpus), "second_of": second_takes(corpus)}
+    examples = make_examples(corpus / "noisy", needs=("noisy", "noisy2", "clean"), seconds=0.3, **pairs)
+    for position in range(12):
+        fields = examples[(0, position, position % 4)]
+        noise, noise2 = fields["noisy"] - fields["clean"], fields["noisy2"] - fields["clean"]
+        assert noise2.norm() < 0.05 * fields["noisy"].norm()
+        assert abs(torch.dot(noise, noise2)) < 0.15 * noise.norm() * noise2.norm()
+
+
+def test_second_takes_are_found_without_clean_files(corpus):
+    before = second_takes(corpus)
+    lines = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps(line | {"clean": None}) + "\n" for line in lines)
+    (corpus / "manifest.jsonl").write_text(text)
+    assert second_takes(corpus) == before
+    assert len(before) == 4
+
+
+@pytest.mark.parametrize("n_left", [0, 3])
+def test_a_corpus_without_second_takes_is_refused(corpus, n_left):
+    lines = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    second = [line for line in lines if line["take"] == 2][:n_left]
+    kept = [line for line in lines if line["take"] == 1] + second
+    (corpus / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    with pytest.raises(CorpusError, match=rf"{4 - n_left} of 4 noisy files.*--takes 2"):
+        second_takes(corpus)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import hashlib
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,7 @@ class Examples(Dataset[dict[str, Tensor]]):
         seed: int,
         noise: NoiseSource,
         clean_of: dict[Path, Path] | None = None,
+        second_of: dict[Path, Path] | None = None,
     ) -> None:
         self.infos = list(infos)
         self.needs = needs
@@ -170,7 +171,7 @@ class Examples(Dataset[dict[str, Tensor]]):
         self.sample_rate = sample_rate
         self.seed = seed
         self.noise = noise
-        self.clean_of = clean_of or {}
+        self.partners = {"clean": clean_of or {}, "noisy2": second_of or {}}
         self.damaged = multiprocessing.RawArray("b", len(self.infos))
 
     def __len__(self) -> int:
@@ -187,13 +188,10 @@ class Examples(Dataset[dict[str, Tensor]]):
         for attempt in range(len(self.infos)):
             number = (index + attempt) % len(self.infos)
             info = self.infos[number]
-            start_rng = np.random.default_rng((self.seed, epoch, position, 1))
             try:
-                fields["noisy"] = _read_excerpt(info, self.n_samples, self.sample_rate, start_rng)
-                if "clean" in self.needs:
-                    start_rng = np.random.default_rng((self.seed, epoch, position, 1))
-                    clean = probe(self.clean_of[info.path])
-                    fields["clean"] = _read_excerpt(clean, self.n_samples, self.sample_rate, start_rng)
+                fields["noisy"] = self._excerpt(info, epoch, position)
+                for name in self.needs & self.partners.keys():
+                    fields[name] = self._excerpt(probe(self.partners[name][info.path]), epoch, position)
                 break
             except AudioError:  # the header was readable, the samples are not: the next takes its place
                 self.damaged[number] = 1
@@ -204,6 +202,11 @@ class Examples(Dataset[dict[str, Tensor]]):
         return {
             name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in fields.items()
         }
+
+    def _excerpt(self, info: AudioInfo, epoch: int, position: int) -> Samples:
+        """The excerpt of a position, (time,): the same place in the recording and in its partners."""
+        rng = np.random.default_rng((self.seed, epoch, position, 1))
+        return _read_excerpt(info, self.n_samples, self.sample_rate, rng)
 
 
 def _read_excerpt(
@@ -263,3 +266,24 @@ def clean_partners(noisy_dir: Path) -> dict[Path, Path]:
             f"{noisy_dir} names no clean files in its manifest.jsonl; use an objective that needs none"
         )
     return pairs
+
+
+def second_takes(noisy_dir: Path) -> dict[Path, Path]:
+    """The noisy file of the second take for each of the first, of a folder that ``miase corpus`` made.
+
+    The two have the same speech at the same level and independent noise.
+
+    Raises:
+        CorpusError: the folder has no manifest, or some file has no second take.
+    """
+    takes: dict[int, dict[PurePosixPath, str]] = {1: {}, 2: {}}
+    for item in read_manifest(noisy_dir):
+        if item.take in takes:
+            takes[item.take][PurePosixPath(*PurePosixPath(item.noisy).parts[1:])] = item.noisy
+    missing = takes[1].keys() - takes[2].keys()
+    if missing or not takes[1]:
+        raise CorpusError(
+            f"{len(missing)} of {len(takes[1])} noisy files in {noisy_dir} have no second take; "
+            f"make the corpus with 'miase corpus ... --takes 2'"
+        )
+    return {noisy_dir / path: noisy_dir / takes[2][name] for name, path in takes[1].items()}

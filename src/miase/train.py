@@ -33,6 +33,7 @@ from miase.dataset import (
     clean_partners,
     find_recordings,
     n_steps_of_epoch,
+    second_takes,
     split_recordings,
 )
 from miase.errors import ConfigError, TrainingError
@@ -173,9 +174,10 @@ def _examples(
     sample_rate, seed = config.model.sample_rate, config.training.seed
     noise = NoiseSource(config.objective.noise, sample_rate, training)
     clean_of = clean_partners(noisy_dir) if "clean" in objective.needs else None
+    second_of = second_takes(noisy_dir) if "noisy2" in objective.needs else None
 
     def of(infos: list[AudioInfo]) -> Examples:
-        return Examples(infos, objective.needs, config.data, sample_rate, seed, noise, clean_of)
+        return Examples(infos, objective.needs, config.data, sample_rate, seed, noise, clean_of, second_of)
 
     # Where a recording of the validation cannot be read, one of the others takes its place.
     return of(training), of(validation + training), len(validation)
