@@ -58,7 +58,7 @@ def draw_recorder(config: MixConfig, rng: np.random.Generator) -> Recorder:
 
 def change_level(samples: Samples, level_db: float) -> Samples:
     """Change the level by ``level_db``; shape (time,). Nothing is clipped."""
-    return samples * np.float32(10 ** (level_db / 20))
+    return np.asarray(samples * np.float32(10 ** (level_db / 20)))
 
 
 def limit_band(samples: Samples, sample_rate: int, cut_hz: int) -> Samples:

@@ -3,6 +3,7 @@
 A response is shape (time,), of any length and level. The direct path is its first arrival.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,7 +54,7 @@ def _shortest_rt60(size: Sequence[float]) -> float:
     """What Sabine's formula gives with walls that absorb all but a hundredth; no shorter time is possible."""
     length, width, height = size
     surface = 2 * (length * width + length * height + width * height)
-    return 24 * np.log(10) / 343 * length * width * height / (0.99 * surface)
+    return 24 * math.log(10) / 343 * length * width * height / (0.99 * surface)
 
 
 def direct_path(response: Samples) -> int:
@@ -79,4 +80,4 @@ def reverberate(speech: Samples, response: Samples) -> Samples:
     direct = direct_path(response)
     length = 1 << (speech.size + response.size - 1).bit_length()
     heard = np.fft.irfft(np.fft.rfft(speech, length) * np.fft.rfft(response, length), length)
-    return (heard[direct : direct + speech.size] / response[direct]).astype(np.float32)
+    return np.asarray(heard[direct : direct + speech.size] / response[direct], dtype=np.float32)

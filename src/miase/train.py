@@ -24,25 +24,13 @@ from tqdm import tqdm
 from miase.card import write_card
 from miase.checkpoint import save_pretrained, written_whole
 from miase.config import RunConfig, TrainingConfig, dump_toml
-from miase.dataset import (
-    VALID_EPOCH,
-    Examples,
-    NoiseSource,
-    Recordings,
-    batches,
-    clean_partners,
-    find_recordings,
-    n_steps_of_epoch,
-    second_takes,
-    split_recordings,
-)
+from miase.dataset import VALID_EPOCH, ExampleSet, batches, n_steps_of_epoch
 from miase.errors import ConfigError, TrainingError
+from miase.examples import TrainingData, open_examples
 from miase.learner import Learner, Progress
-from miase.manifest import discover
 from miase.models import build_model
 from miase.objectives import OBJECTIVES, Objective
 from miase.resume import Checkpoints, saved_steps
-from miase.sounds import AudioInfo
 from miase.training_log import TrainingLog
 
 CHECKPOINTS_NAME = "checkpoints"
@@ -68,12 +56,13 @@ class TrainResult:
 
 
 def fit(
-    noisy_dir: Path, out: Path, config: RunConfig, *, resume: bool = False, quiet: bool = False
+    noisy_dir: Path | None, out: Path, config: RunConfig, *, resume: bool = False, quiet: bool = False
 ) -> TrainResult:
     """Train a network and write ``out/config.toml``, ``checkpoints/``, ``metrics.jsonl`` and ``model/``.
 
     Args:
-        noisy_dir: any folder of sound files, or one made by ``miase corpus``.
+        noisy_dir: any folder of sound files, or one made by ``miase corpus``; None to mix noisy recordings
+            while training, as ``config.mix`` says.
         out: the run's folder.
         config: all settings; one of ``max_steps`` and ``max_minutes`` must be set.
         resume: go on from the last checkpoint in ``out``.
@@ -91,14 +80,13 @@ def fit(
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
     fabric = _fabric(settings)
-    recordings = find_recordings(discover(noisy_dir), noisy_dir)
-    examples, valid_examples, n_valid = _examples(recordings, noisy_dir, objective, config)
-    checkpoints = Checkpoints(out / CHECKPOINTS_NAME, recordings.fingerprint())
+    data = open_examples(noisy_dir, config, objective.needs)
+    checkpoints = Checkpoints(out / CHECKPOINTS_NAME, data.fingerprint)
     learner = _learner(config, objective, fabric, checkpoints if resume else None)
     progress = learner.progress
     with written_whole(out / "config.toml") as path:
         path.write_text(dump_toml(config), encoding="utf-8")
-    valid_batches = _validation_batches(valid_examples, n_valid, config)
+    valid_batches = _validation_batches(data, config)
     last_saved = last_validated = time.monotonic()
     with (
         closing(TrainingLog(out, progress.step)) as log,
@@ -106,7 +94,7 @@ def fit(
         _interruptible() as interrupted,
     ):
         while not (learner.is_over() or interrupted()):
-            for batch in _rest_of_epoch(examples, progress.step, config):
+            for batch in _rest_of_epoch(data.train, progress.step, config):
                 parts = learner.step(batch)
                 log.write(parts, "train", progress)
                 bar.update()
@@ -124,10 +112,8 @@ def fit(
                 last_validated = time.monotonic()
     model_dir = out / "model"
     save_pretrained(learner.average, model_dir)
-    write_card(model_dir, config, progress, recordings)
-    damaged = {*examples.damaged_files(), *valid_examples.damaged_files()}
-    failures = tuple(f"{file} is damaged; other recordings took its place" for file in sorted(damaged))
-    return TrainResult(model_dir, progress.step, learner.is_over(), recordings.failures + failures)
+    write_card(model_dir, config, progress, data.summary)
+    return TrainResult(model_dir, progress.step, learner.is_over(), data.failures + data.damaged())
 
 
 def _objective(config: RunConfig) -> Objective:
@@ -166,23 +152,6 @@ def _fabric(settings: TrainingConfig) -> Fabric:
         ) from error
 
 
-def _examples(
-    recordings: Recordings, noisy_dir: Path, objective: Objective, config: RunConfig
-) -> tuple[Examples, Examples, int]:
-    """Give the examples to learn from, those to validate with, and how many recordings are for validation."""
-    training, validation = split_recordings(recordings, config.data.valid_share)
-    sample_rate, seed = config.model.sample_rate, config.training.seed
-    noise = NoiseSource(config.objective.noise, sample_rate, training)
-    clean_of = clean_partners(noisy_dir) if "clean" in objective.needs else None
-    second_of = second_takes(noisy_dir) if "noisy2" in objective.needs else None
-
-    def of(infos: list[AudioInfo]) -> Examples:
-        return Examples(infos, objective.needs, config.data, sample_rate, seed, noise, clean_of, second_of)
-
-    # Where a recording of the validation cannot be read, one of the others takes its place.
-    return of(training), of(validation + training), len(validation)
-
-
 def _learner(
     config: RunConfig, objective: Objective, fabric: Fabric, checkpoints: Checkpoints | None
 ) -> Learner:
@@ -196,19 +165,19 @@ def _learner(
     return Learner(config, objective, fabric, net, average, optim, progress)
 
 
-def _rest_of_epoch(examples: Examples, step: int, config: RunConfig) -> Iterator[dict[str, Tensor]]:
+def _rest_of_epoch(examples: ExampleSet, step: int, config: RunConfig) -> Iterator[dict[str, Tensor]]:
     """The batches from ``step`` of the run to the end of the epoch it is in."""
     size = config.data.batch_size
     epoch, first = divmod(step, n_steps_of_epoch(len(examples), size))
     return batches(examples, size, config.training.seed, epoch, first, config.data.workers)
 
 
-def _validation_batches(examples: Examples, n_recordings: int, config: RunConfig) -> list[dict[str, Tensor]]:
+def _validation_batches(data: TrainingData, config: RunConfig) -> list[dict[str, Tensor]]:
     """Always the same excerpts: about N_VALID of them, spread over the validation recordings."""
     valid_batches = []
     size = config.data.batch_size
-    for first in range(0, N_VALID if n_recordings else 0, size):
-        items = [examples[(VALID_EPOCH, p, p % n_recordings)] for p in range(first, first + size)]
+    for first in range(0, N_VALID if data.n_valid else 0, size):
+        items = [data.valid[(VALID_EPOCH, p, p % data.n_valid)] for p in range(first, first + size)]
         valid_batches.append({name: torch.stack([item[name] for item in items]) for name in items[0]})
     return valid_batches
 
