@@ -28,7 +28,7 @@ class Codec(NamedTuple):
 
 
 MPEG_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+OPUS_RATES = (8000, 12000, 16000)  # above, its low bit rates carry no wider band, and are 0.1 ms out of phase
 
 # The ranges reach from what is heard well to the lowest rates in use: Opus at level 1 has 6 kbit/s.
 CODECS = {
@@ -49,7 +49,7 @@ def through_codec(samples: Samples, sample_rate: int, name: str, level: float = 
 
     Args:
         samples: shape (time,); what exceeds full scale is clipped.
-        sample_rate: in Hz. The codec works at this rate, or at the next of those it has.
+        sample_rate: in Hz. The codec works at this rate, or at the next higher of those it has, or its highest.
         name: of `CODECS`.
         level: ``compression_level`` of the codecs that have one.
 
