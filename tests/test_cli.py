@@ -194,7 +194,7 @@ def test_a_model_that_cannot_be_loaded_gives_one_line(miase_run, model, tmp_path
         (["enhance", "a.wav", "--jobs", "0"], "jobs is 0"),
         (["enhance", "a.wav", "--overwrite", "--skip-existing"], "exclude each other"),
         (["enhance", __file__, "-m", "MODEL", "--device", "cuda:77"], "device 'cuda:77'"),
-        (["train"], "out"),
+        (["train"], "-o requires"),
         (["train", "-o", "run", "--max-steps", "1"], "nothing to learn from"),
         (
             [*["train", "noisy", "-o", "run", "--max-steps", "1", "--speech", "s", "--mix-noise", "n"]],

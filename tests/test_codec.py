@@ -38,13 +38,13 @@ def test_a_codec_is_in_phase_and_repeats_itself(name, sample_rate):
 def test_mulaw_errs_as_the_formula_says():
     """G.711: eight segments, each twice as wide, of 16 steps; the error is at most half a step.
 
-    In units of 14 bit, segment s ends at 2^(s+6) - 33 and its steps are 2^(s+1) wide. One more unit is for
-    the input's rounding to 14 bit.
+    In units of 14 bit, segment s ends at 2^(s+6) - 33 and its steps are 2^(s+1) wide. The
+    input is rounded to 14 bit before, by up to a unit.
     """
     x = np.linspace(-0.98, 0.98, 20011).astype(np.float32)
     y = through_codec(x, 8000, "mulaw")
     magnitude = np.abs(x) * 8192
-    half_step = 2.0 ** (np.floor(np.log2(magnitude + 33)) - 5)
+    half_step = 2.0 ** (np.floor(np.log2(magnitude + 1 + 33)) - 5)
     assert np.all(np.abs(x - y) * 8192 <= half_step + 1)
     assert np.max(np.abs(x - y) * 8192) > 0.9 * 2**7  # and not much less
     assert np.unique(y).size <= 256

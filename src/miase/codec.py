@@ -49,7 +49,7 @@ def through_codec(samples: Samples, sample_rate: int, name: str, level: float = 
 
     Args:
         samples: shape (time,); what exceeds full scale is clipped.
-        sample_rate: in Hz. The codec works at this rate, or at the next higher of those it has, or its highest.
+        sample_rate: in Hz. The codec works at it, or at the next higher of those it has, or the highest.
         name: of `CODECS`.
         level: ``compression_level`` of the codecs that have one.
 
