@@ -168,6 +168,24 @@ def test_the_only_recording_of_a_class_serves_as_both(folders):
     assert set(train["siren"]) == set(valid["siren"])
 
 
+def test_a_recording_in_two_classes_is_in_training_or_validation(folders):
+    """Held out of one class, it is gone from the other too; a class that would be left empty is shared."""
+    pool = choose_noise((folders / "noise",), "all", True)
+    shared = next(source for source in pool["siren"] if source in hold_out(pool["siren"], 0.2))
+    pool["dog_bark"] = {shared: pool["siren"][shared]} | pool["dog_bark"]
+    train, valid = split_pool(pool, 0.2, "mixed")
+    assert not {s for group in train.values() for s in group} & {s for group in valid.values() for s in group}
+    pool["dog_bark"] = {shared: pool["siren"][shared]}
+    assert "dog_bark" in split_pool(pool, 0.2, "dog_bark")[0]
+
+
+def test_a_class_without_a_readable_file_is_refused(folders):
+    for path in (folders / "noise").glob("*-8-0-*.wav"):
+        path.write_text("no sound")
+    with pytest.raises(CorpusError, match="no file of class siren can be read"):
+        open_mix(folders, mix_noise_class="siren")
+
+
 def test_holding_out_is_stable_and_never_all():
     names = [f"name{i}" for i in range(50)]
     assert hold_out(names, 0.2) == hold_out(reversed(names), 0.2)

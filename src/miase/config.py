@@ -208,9 +208,11 @@ class MixConfig:
         clip_share: share of the mixtures that are clipped.
         clip_fraction: smallest and largest part of the samples that clipping touches.
         codec_share: share of the mixtures that go through a codec.
-        codecs: codecs to draw from: mulaw, alaw, pcm8, adpcm, gsm, mp3, vorbis, opus.
+        codecs: codecs to draw from: mulaw, alaw, pcm8, adpcm, gsm, mp3, vorbis, opus; repeat the flag for
+            each.
         room_share: share of the mixtures whose speech is heard in a room.
-        rooms: simulated (needs pyroomacoustics), or folders of room impulse responses.
+        rooms: simulated (needs pyroomacoustics), or folders of room impulse responses; repeat the flag for
+            each.
         room_rt60: shortest and longest reverberation time of simulated rooms in s.
         room_target: what clean speech is in a room: reverberant, or early for its first 50 ms.
     """
@@ -251,7 +253,7 @@ class MixConfig:
             ("level_db", -60, 20, "dB"),
             ("band_hz", 500, 96000, "Hz"),
             ("clip_fraction", 0, 0.5, "of the samples"),
-            ("room_rt60", 0.1, 1.5, "s"),
+            ("room_rt60", 0.1, 1.0, "s"),
         ):
             low, high = getattr(self, name)
             allowed = f"{least:g} to {most:g} {unit}, the lower end first"

@@ -158,7 +158,10 @@ def _open_noise(mix: MixConfig, n_takes: int) -> tuple[Pool, Recordings]:
     files = [sound.path for sources in pool.values() for sounds in sources.values() for sound in sounds]
     found = find_recordings(files, ", ".join(folders))
     readable = {info.path for info in found.infos}
-    return _keep(pool, lambda sound: sound.path in readable), found
+    pool = _keep(pool, lambda sound: sound.path in readable)
+    if class_name(noise_class) not in ("mixed", *pool):
+        raise CorpusError(f"no file of class {class_name(noise_class)} can be read ({found.failures[0]})")
+    return pool, found
 
 
 def _open_rooms(config: RunConfig) -> list[Recordings | list[Samples]]:
@@ -226,11 +229,11 @@ def split_pool(pool: Pool, share: float, noise_class: str = "") -> tuple[Pool, P
         held = frozenset[str]().union(*(hold_out(sources, share) for sources in pool.values()))
     else:
         held = hold_out(pool, share)
+    train = _keep(pool, lambda sound: sound.source not in held)
     valid = _keep(pool, lambda sound: sound.source in held)
     wanted = class_name(noise_class or "mixed")
-    if not valid or (wanted != "mixed" and wanted not in valid):
-        return pool, pool
-    return _keep(pool, lambda sound: sound.source not in held), valid
+    serve = all(part and (wanted == "mixed" or wanted in part) for part in (train, valid))
+    return (train, valid) if serve else (pool, pool)
 
 
 def _keep(pool: Pool, wanted: Callable[[Sound], bool]) -> Pool:
