@@ -23,8 +23,8 @@ def write_card(model_dir: Path, config: RunConfig, progress: Progress, data_summ
 A speech enhancement model of miase {miase.__version__}.
 
 - **Works at** {config.model.sample_rate} Hz, STFT {config.model.n_fft}/{config.model.hop_length} samples.
-- **Learned from** {data_summary}, by {progress.step} steps of
-  {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added
+- **Learned from** {data_summary},
+  by {progress.step} steps of {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added
   noise: {", ".join(config.objective.noise)}; seed {config.training.seed}.
 - **Clean speech used**: {clean_speech}.
 - **Licence**: that of the recordings; state it here before you pass the weights on.
