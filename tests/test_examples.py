@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from miase.codec import CODECS, Codec
 from miase.config import DataConfig, MixConfig, ModelConfig, ObjectiveConfig, RunConfig
 from miase.errors import ConfigError, CorpusError
 from miase.examples import hold_out, open_examples, split_pool
@@ -88,6 +89,14 @@ def test_rooms_without_their_package_are_refused_before_the_training(folders, mo
     with pytest.raises(ConfigError, match=r'pip install "miase\[rooms\]"'):
         open_mix(folders, room_share=0.5)
     open_mix(folders, room_share=0.0)
+
+
+def test_a_codec_that_is_not_there_is_refused_before_the_training(folders, monkeypatch):
+    monkeypatch.setitem(CODECS, "gsm", Codec("WAV", "NONE"))
+    with pytest.raises(ConfigError, match="no codec 'gsm' at 8000 Hz"):
+        open_mix(folders, codec_share=0.1)
+    open_mix(folders, codec_share=0.1, codecs=tuple(name for name in CODECS if name != "gsm"))
+    open_mix(folders)
 
 
 def test_rooms_are_simulated_or_read(folders):

@@ -27,7 +27,7 @@ class Recorder:
     level_db: float = 0.0
     cut_hz: int | None = None
     clipped: float | None = None
-    codec: tuple[str, float] | None = None
+    codec: tuple[str, float | None] | None = None
 
     def pass_on(self, samples: Samples, sample_rate: int) -> Samples:
         """The linear part, for noisy and clean alike: shape (time,) at ``sample_rate`` Hz, the same back."""
@@ -47,7 +47,8 @@ def draw_recorder(config: MixConfig, rng: np.random.Generator) -> Recorder:
     has_band, cut_hz = rng.random() < config.band_share, round(rng.uniform(*config.band_hz))
     is_clipped, clipped = rng.random() < config.clip_share, float(rng.uniform(*config.clip_fraction))
     is_coded, name = rng.random() < config.codec_share, str(rng.choice(config.codecs))
-    level = float(rng.uniform(*(CODECS[name].levels or (1.0, 1.0))))
+    place, levels = rng.random(), CODECS[name].levels
+    level = None if levels is None else levels[0] + place * (levels[1] - levels[0])
     return Recorder(
         level_db,
         cut_hz if has_band else None,

@@ -24,8 +24,9 @@ A speech enhancement model of miase {miase.__version__}.
 
 - **Works at** {config.model.sample_rate} Hz, STFT {config.model.n_fft}/{config.model.hop_length} samples.
 - **Learned from** {data_summary},
-  by {progress.step} steps of {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added
-  noise: {", ".join(config.objective.noise)}; seed {config.training.seed}.
+  by {progress.step} steps of {config.data.batch_size} x {config.data.excerpt_seconds:g} s in
+  {progress.seconds / 60:.0f} minutes; added noise: {", ".join(config.objective.noise)};
+  seed {config.training.seed}.
 - **Clean speech used**: {clean_speech}.
 - **Licence**: that of the recordings; state it here before you pass the weights on.
 - **SHA-256** of `{WEIGHTS_NAME}`: `{sha256(model_dir / WEIGHTS_NAME)}`

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile as sf
 
-from miase.errors import AudioError
+from miase.errors import ConfigError
 from miase.resampling import resample
 from miase.sounds import Samples, reason_of
 
@@ -30,6 +30,8 @@ class Codec(NamedTuple):
 MPEG_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 OPUS_RATES = (8000, 12000, 16000)  # above, its low bit rates carry no wider band, and are 0.1 ms out of phase
 
+SHORTEST_SECONDS = 0.1  # libsndfile cannot read back what Opus makes of a few samples
+
 # The ranges reach from what is heard well to the lowest rates in use: Opus at level 1 has 6 kbit/s.
 CODECS = {
     "mulaw": Codec("WAV", "ULAW"),
@@ -44,35 +46,36 @@ CODECS = {
 """Name -> codec; `config.CODEC_NAMES` are the keys."""
 
 
-def through_codec(samples: Samples, sample_rate: int, name: str, level: float = 1.0) -> Samples:
+def through_codec(samples: Samples, sample_rate: int, name: str, level: float | None = None) -> Samples:
     """Encode and decode; the result is in phase with the input.
 
     Args:
         samples: shape (time,); what exceeds full scale is clipped.
         sample_rate: in Hz. The codec works at it, or at the next higher of those it has, or the highest.
         name: of `CODECS`.
-        level: ``compression_level`` of the codecs that have one.
+        level: ``compression_level`` of the codecs that have one; None for the highest of their range.
 
     Returns:
         Shape (time,), as many samples.
 
     Raises:
-        AudioError: libsndfile was built without this codec.
+        ConfigError: libsndfile was built without this codec.
     """
     codec = CODECS[name]
     rate = sample_rate
     if codec.rates and sample_rate not in codec.rates:
         rate = next((r for r in codec.rates if r > sample_rate), codec.rates[-1])
-    peak_safe = np.clip(resample(samples, sample_rate, rate), -1, 1)
-    how = {} if codec.levels is None else {"compression_level": level}
+    encoded = np.clip(resample(samples, sample_rate, rate), -1, 1)
+    encoded = np.pad(encoded, (0, max(0, round(SHORTEST_SECONDS * rate) - encoded.size)))
+    how = {} if codec.levels is None else {"compression_level": codec.levels[1] if level is None else level}
     stream = io.BytesIO()
     try:
         with sf.SoundFile(stream, "w", rate, 1, codec.subtype, format=codec.format, **how) as file:
-            file.write(peak_safe)
+            file.write(encoded)
         stream.seek(0)
         decoded, _ = sf.read(stream, dtype="float32")
     except (sf.SoundFileError, ValueError) as error:
-        raise AudioError(
+        raise ConfigError(
             f"libsndfile has no codec {name!r} at {rate} Hz ({reason_of(error)}); leave it out of --codecs"
         ) from error
     decoded = resample(decoded, rate, sample_rate)[: samples.size]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miase.codec import through_codec
 from miase.config import MixConfig, RunConfig
 from miase.dataset import (
     Examples,
@@ -68,7 +69,8 @@ def open_examples(noisy_dir: Path | None, config: RunConfig, needs: frozenset[st
         needs: fields of the examples.
 
     Raises:
-        ConfigError: there is neither a folder nor speech to mix, or both.
+        ConfigError: there is neither a folder nor speech to mix, or both; or what the settings name is not
+            installed.
         CorpusError: the folders cannot serve.
     """
     if noisy_dir is not None and config.mix.speech:
@@ -112,6 +114,8 @@ def _open_mix(config: RunConfig, needs: frozenset[str]) -> TrainingData:
     mix = config.mix
     sounds = choose_speech(_folders(mix.speech), mix.split)
     speech = find_recordings([sound.path for sound in sounds], ", ".join(mix.speech))
+    for name in mix.codecs if mix.codec_share > 0 else ():
+        through_codec(np.zeros(config.model.sample_rate, np.float32), config.model.sample_rate, name)
     pool, noise = _open_noise(mix, 2 if "noisy2" in needs else 1)
     rooms = _open_rooms(config)
     utterances = _cut(sounds, speech.infos, max(PIECE_SECONDS, config.data.excerpt_seconds))
