@@ -194,7 +194,12 @@ def test_a_model_that_cannot_be_loaded_gives_one_line(miase_run, model, tmp_path
         (["enhance", "a.wav", "--jobs", "0"], "jobs is 0"),
         (["enhance", "a.wav", "--overwrite", "--skip-existing"], "exclude each other"),
         (["enhance", __file__, "-m", "MODEL", "--device", "cuda:77"], "device 'cuda:77'"),
-        (["train"], "noisy-dir"),
+        (["train"], "-o requires"),
+        (["train", "-o", "run", "--max-steps", "1"], "nothing to learn from"),
+        (
+            [*["train", "noisy", "-o", "run", "--max-steps", "1", "--speech", "s", "--mix-noise", "n"]],
+            "give one of the two",
+        ),
         (["train", "noisy"], "-o requires"),
         (["train", "noisy", "-o", "run"], "--max-steps"),
         (["train", "noisy", "-o", "run", "--objective", "x", "--max-steps", "1"], "unknown objective 'x'"),
@@ -298,6 +303,31 @@ def test_an_interrupted_training_gives_130_and_says_how_to_go_on(
     code, _, err = miase_run("train", corpus, "-o", tmp_path / "run", *flags, "-q")
     assert code == 130
     assert f"miase train {corpus} -o {tmp_path / 'run'} --resume" in one_line(err)
+
+
+def test_training_can_mix_speech_and_noise(miase_run, tmp_path, narrow):
+    for i in range(4):
+        write(tmp_path / "speech" / f"s{i}.wav", 0.5, i)
+        write(tmp_path / "noise" / f"n{i}.wav", 0.3, 10 + i)
+    (tmp_path / "noise" / "text.wav").write_text("no sound")
+    run = tmp_path / "run"
+    flags = [*SMALL_FLAGS, *QUICK_FLAGS, "--objective", "noise2clean", "--max-steps", "3", "--device", "cpu"]
+    sources = ["--speech", tmp_path / "speech", "--mix-noise", tmp_path / "noise"]
+    damage = ["--codec-share", "1", "--codecs", "mulaw", "--level-db", "-6", "6"]
+    code, out, err = miase_run("train", *sources, *damage, "-o", run, *flags)
+    assert code == 0
+    assert out.startswith("3 steps done")
+    assert "text.wav" in one_line("".join(line for line in err.splitlines(True) if "left out" in line))
+    card = " ".join((run / "model" / "README.md").read_text().split())
+    assert "4 recordings of speech" in card
+    assert "4 recordings of noise" in card
+    assert "Clean speech used**: yes" in card
+    # A resumed run takes its folders from its config.toml, and goes on with those files alone.
+    assert miase_run("train", "-o", run, "--resume", "--max-steps", "5", "-q")[:2] == (0, "")
+    write(tmp_path / "noise" / "more.wav", 0.3, 20)
+    code, _, err = miase_run("train", "-o", run, "--resume", "--max-steps", "6", "-q")
+    assert code == 1
+    assert "not those the run began with" in one_line(err)
 
 
 @pytest.mark.parametrize(

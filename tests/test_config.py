@@ -8,6 +8,7 @@ from miase import cli, verbs
 from miase.config import (
     DataConfig,
     EnhanceConfig,
+    MixConfig,
     ModelConfig,
     ObjectiveConfig,
     RunConfig,
@@ -19,7 +20,13 @@ from miase.config import (
 )
 from miase.errors import ConfigError
 
-TABLES = {"model": ModelConfig, "data": DataConfig, "objective": ObjectiveConfig, "training": TrainingConfig}
+TABLES = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "objective": ObjectiveConfig,
+    "training": TrainingConfig,
+    "mix": MixConfig,
+}
 
 OTHER = RunConfig(
     ModelConfig("dcunet20", 48000, 1024, 256, 2, 64, 0.5, 0.7),
@@ -28,6 +35,25 @@ OTHER = RunConfig(
         "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 2, 3, 4, 5, 6, 7, 8, 9
     ),
     TrainingConfig(1e-4, "cosine", 0.5, 0.9, 1.0, 3, 12, 1.5, 7, 8, 0.5, 3, "cuda:1", "32-true", True, 2),
+    MixConfig(
+        speech=("a folder/of speech", "another"),
+        mix_noise=("noise", "synthetic"),
+        mix_noise_class="siren",
+        split="train",
+        mix_snr_db=(0.0, 1.0),
+        takes=2,
+        level_db=(-20.0, 3.0),
+        band_share=0.1,
+        band_hz=(3000.0, 4000.0),
+        clip_share=0.2,
+        clip_fraction=(0.01, 0.02),
+        codec_share=0.3,
+        codecs=("gsm", "opus"),
+        room_share=0.4,
+        rooms=("responses",),
+        room_rt60=(0.3, 0.4),
+        room_target="early",
+    ),
 )
 
 
@@ -135,6 +161,22 @@ BAD_VALUES = [
     (TrainingConfig, "checkpoint_minutes", [-1.0]),
     (TrainingConfig, "seed", [-1, 2**32]),
     (TrainingConfig, "threads", [-1]),
+    (MixConfig, "speech", [("",)]),
+    (MixConfig, "mix_noise", [("",)]),
+    (MixConfig, "split", ["tests"]),
+    (MixConfig, "mix_snr_db", [(1.0, 0.0), (0.0, 101.0), (float("nan"), 0.0)]),
+    (MixConfig, "takes", [-1]),
+    (MixConfig, "level_db", [(1.0, 0.0), (-61.0, 0.0), (0.0, 21.0)]),
+    (MixConfig, "band_share", [-0.1, 1.1]),
+    (MixConfig, "band_hz", [(499.0, 1000.0), (4000.0, 3000.0)]),
+    (MixConfig, "clip_share", [-0.1, 1.1]),
+    (MixConfig, "clip_fraction", [(-0.1, 0.1), (0.1, 0.6)]),
+    (MixConfig, "codec_share", [-0.1, float("nan")]),
+    (MixConfig, "codecs", [(), ("aac",)]),
+    (MixConfig, "room_share", [-0.1, 1.1]),
+    (MixConfig, "rooms", [(), ("",)]),
+    (MixConfig, "room_rt60", [(0.0, 0.5), (0.5, 2.0)]),
+    (MixConfig, "room_target", ["dry"]),
     (EnhanceConfig, "strength", [-0.1, 1.1]),
     (EnhanceConfig, "atten_lim", [-1.0]),
     (EnhanceConfig, "high_band", ["loud"]),
@@ -229,6 +271,8 @@ def test_noise_is_given_once_or_several_times(settings_of):
         (("--config", "nowhere.toml"), "nowhere.toml"),
         (("--config", "BAD"), "did you mean 'lr'"),
         (("more",), "more"),
+        (("--speech", "s"), "--mix-noise"),
+        (("--mix-noise", "n"), "--speech"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_gives_2(tmp_path, capsys, arguments, said):

@@ -20,9 +20,9 @@ from miase.dataset import (
     split_recordings,
 )
 from miase.errors import CorpusError
+from miase.examples import find_partners
 from miase.objectives import OBJECTIVES
 from miase.sounds import find_sounds
-from miase.train import find_partners
 from signals import speech_like, white
 
 RATE = 8000

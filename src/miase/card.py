@@ -8,23 +8,26 @@ import torch
 import miase
 from miase.checkpoint import CARD_NAME, WEIGHTS_NAME, sha256, written_whole
 from miase.config import RunConfig
-from miase.dataset import Recordings
 from miase.learner import Progress
 from miase.objectives import OBJECTIVES
 
 
-def write_card(model_dir: Path, config: RunConfig, progress: Progress, recordings: Recordings) -> None:
-    """Write the card beside the weights in ``model_dir``."""
-    n_recordings, hours = len(recordings.infos), recordings.seconds / 3600
+def write_card(model_dir: Path, config: RunConfig, progress: Progress, data_summary: str) -> None:
+    """Write the card beside the weights in ``model_dir``; ``data_summary`` says what it learned from."""
+    if "clean" in OBJECTIVES[config.objective.name].needs:
+        clean_speech = "yes"
+    else:
+        clean_speech = "only to mix with noise, never as a target" if config.mix.speech else "none"
     card = f"""# {config.model.name}, trained with `{config.objective.name}`
 
 A speech enhancement model of miase {miase.__version__}.
 
 - **Works at** {config.model.sample_rate} Hz, STFT {config.model.n_fft}/{config.model.hop_length} samples.
-- **Learned from** {n_recordings} noisy recordings, {hours:.2f} h, by {progress.step} steps of
-  {config.data.batch_size} x {config.data.excerpt_seconds:g} s in {progress.seconds / 60:.0f} minutes; added
-  noise: {", ".join(config.objective.noise)}; seed {config.training.seed}.
-- **Clean speech used**: {"yes" if "clean" in OBJECTIVES[config.objective.name].needs else "none"}.
+- **Learned from** {data_summary},
+  by {progress.step} steps of {config.data.batch_size} x {config.data.excerpt_seconds:g} s in
+  {progress.seconds / 60:.0f} minutes; added noise: {", ".join(config.objective.noise)};
+  seed {config.training.seed}.
+- **Clean speech used**: {clean_speech}.
 - **Licence**: that of the recordings; state it here before you pass the weights on.
 - **SHA-256** of `{WEIGHTS_NAME}`: `{sha256(model_dir / WEIGHTS_NAME)}`
 - **Made with** torch {torch.__version__}, Python {platform.python_version()} on {platform.machine()}.

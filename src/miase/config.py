@@ -25,6 +25,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+CODEC_NAMES = ("mulaw", "alaw", "pcm8", "adpcm", "gsm", "mp3", "vorbis", "opus")
+
 
 def _require(ok: bool, name: str, got: object, allowed: str) -> None:
     numbers = got if isinstance(got, tuple) else (got,)
@@ -217,6 +219,94 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class MixConfig:
+    """Noisy recordings that are mixed while training, in place of a folder of them; see docs/data.md.
+
+    Attributes:
+        speech: folders of speech, read with their subfolders; repeat the flag for each.
+        mix_noise: what the speech is mixed with: folders of noise recordings, white or synthetic. Each of
+            several serves an equal share of the mixtures; repeat the flag for each.
+        mix_noise_class: take only files named as in UrbanSound8K: of one class by name or number, or mixed
+            for all; by default any recording will do.
+        split: all, or train, valid or test: the parts of speakers and noise recordings that 'miase corpus'
+            knows.
+        mix_snr_db: lowest and highest SNR of a mixture in dB, over the whole utterance.
+        takes: noisy versions that there are of each utterance, as a real recording exists once; 0 makes a
+            new one each time.
+        level_db: lowest and highest change of a mixture's level in dB; 0 0 for none.
+        band_share: share of the mixtures that lose the sound above a cut-off; so does their clean speech.
+        band_hz: lowest and highest cut-off in Hz.
+        clip_share: share of the mixtures that are clipped.
+        clip_fraction: smallest and largest part of the samples that clipping touches.
+        codec_share: share of the mixtures that go through a codec.
+        codecs: codecs to draw from: mulaw, alaw, pcm8, adpcm, gsm, mp3, vorbis, opus; repeat the flag for
+            each.
+        room_share: share of the mixtures whose speech is heard in a room.
+        rooms: simulated (needs pyroomacoustics), or folders of room impulse responses; repeat the flag for
+            each.
+        room_rt60: shortest and longest reverberation time of simulated rooms in s.
+        room_target: what clean speech is in a room: reverberant, or early for its first 50 ms.
+    """
+
+    speech: tuple[str, ...] = ()
+    mix_noise: tuple[str, ...] = ()
+    mix_noise_class: str = ""
+    split: str = "all"
+    mix_snr_db: tuple[float, float] = (-5.0, 15.0)
+    takes: int = 0
+    level_db: tuple[float, float] = (0.0, 0.0)
+    band_share: float = 0.0
+    band_hz: tuple[float, float] = (2000.0, 7000.0)
+    clip_share: float = 0.0
+    clip_fraction: tuple[float, float] = (0.001, 0.05)
+    codec_share: float = 0.0
+    codecs: tuple[str, ...] = CODEC_NAMES
+    room_share: float = 0.0
+    rooms: tuple[str, ...] = ("simulated",)
+    room_rt60: tuple[float, float] = (0.2, 0.8)
+    room_target: str = "reverberant"
+
+    def __post_init__(self) -> None:
+        _require(all(self.speech), "speech", self.speech, "folders")
+        _require(all(self.mix_noise), "mix_noise", self.mix_noise, "folders, white or synthetic")
+        if self.speech and not self.mix_noise:
+            raise ConfigError(
+                "speech to mix needs noise; give --mix-noise with a folder, or --mix-noise synthetic"
+            )
+        if self.mix_noise and not self.speech:
+            raise ConfigError("mix_noise needs speech to mix with; give --speech with a folder of it")
+        _require(
+            self.split in ("all", "train", "valid", "test"), "split", self.split, "all, train, valid or test"
+        )
+        _require(self.takes >= 0, "takes", self.takes, "0 or more")
+        for name, least, most, unit in (
+            ("mix_snr_db", -100, 100, "dB"),
+            ("level_db", -60, 20, "dB"),
+            ("band_hz", 500, 96000, "Hz"),
+            ("clip_fraction", 0, 0.5, "of the samples"),
+            ("room_rt60", 0.1, 1.0, "s"),
+        ):
+            low, high = getattr(self, name)
+            allowed = f"{least:g} to {most:g} {unit}, the lower end first"
+            _require(least <= low <= high <= most, name, (low, high), allowed)
+        for name in ("band_share", "clip_share", "codec_share", "room_share"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        _require(
+            len(self.codecs) > 0 and set(self.codecs) <= set(CODEC_NAMES),
+            "codecs",
+            self.codecs,
+            f"some of {', '.join(CODEC_NAMES)}",
+        )
+        _require(len(self.rooms) > 0 and all(self.rooms), "rooms", self.rooms, "simulated, or folders")
+        _require(
+            self.room_target in ("reverberant", "early"),
+            "room_target",
+            self.room_target,
+            "reverberant or early",
+        )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All settings of a training run; one TOML table for each part."""
 
@@ -224,6 +314,7 @@ class RunConfig:
     data: Annotated[DataConfig, Parameter(name="*")] = field(default_factory=DataConfig)
     objective: Annotated[ObjectiveConfig, Parameter(name="*")] = field(default_factory=ObjectiveConfig)
     training: Annotated[TrainingConfig, Parameter(name="*")] = field(default_factory=TrainingConfig)
+    mix: Annotated[MixConfig, Parameter(name="*")] = field(default_factory=MixConfig)
 
 
 @dataclass(frozen=True)

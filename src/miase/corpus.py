@@ -33,6 +33,7 @@ from miase.sources import (
     choose_noise,
     choose_speech,
     class_name,
+    draw_sound,
     stable_hash,
 )
 from miase.writing import save
@@ -280,14 +281,7 @@ def _draw_noise(
         return noise.synthetic(n, options.sample_rate, rng, kinds), f"synthetic:{'+'.join(kinds)}", None
     if options.kind == "white":
         return noise.coloured(n, rng, noise.COLOURS[options.colour]), options.colour, None
-    wanted = class_name(options.noise_class)
-    keys = [wanted] if wanted != "mixed" and not used else [key for key in pool if key not in used]
-    key = keys[rng.integers(len(keys))]
-    used.add(key)
-    # First the recording, then its slice: a recording cut into many slices is not heard more often.
-    recordings = list(pool[key].values())
-    files = recordings[rng.integers(len(recordings))]
-    file = files[rng.integers(len(files))]
+    file = draw_sound(pool, options.noise_class, used, rng)
     samples = _load(file.path, options.sample_rate)
     return fit_length(samples, n, rng, seam=options.sample_rate // 100), file.name, file.noise_class
 

@@ -2,10 +2,10 @@
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Recordings:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def find_recordings(paths: Sequence[Path], where: Path) -> Recordings:
+def find_recordings(paths: Sequence[Path], where: str | Path) -> Recordings:
     """Probe sound files; those that cannot be read are named in ``failures``.
 
     Raises:
@@ -84,16 +84,22 @@ class NoiseSource:
         sources: white, synthetic, pauses, residual (made by the objective, not here) or folders.
         sample_rate: in Hz.
         recordings: the noisy recordings, whose pauses are a source.
+        stretch: gives a stretch of some noisy recording in their place, (time,), for a random generator.
 
     Raises:
         CorpusError: a source is neither a known name nor a folder with sound files.
     """
 
     def __init__(
-        self, sources: Sequence[str], sample_rate: int, recordings: Sequence[AudioInfo] = ()
+        self,
+        sources: Sequence[str],
+        sample_rate: int,
+        recordings: Sequence[AudioInfo] = (),
+        stretch: Callable[[np.random.Generator], Samples] | None = None,
     ) -> None:
         self.sample_rate = sample_rate
         self.recordings = recordings
+        self.stretch = stretch or self._stretch_of_recordings
         self.sources: list[str | Sequence[AudioInfo]] = []
         for source in sources:
             if source in ("white", "synthetic", "pauses"):
@@ -121,7 +127,7 @@ class NoiseSource:
         for _ in range(10):
             info = source[int(rng.integers(len(source)))]
             try:
-                return fit_length(_read_excerpt(info, n, self.sample_rate, rng, loop=False), n, rng)
+                return fit_length(read_excerpt(info, n, self.sample_rate, rng, loop=False), n, rng)
             except MiaseError:
                 continue  # a silent or unreadable stretch: draw another
         raise CorpusError(
@@ -131,17 +137,30 @@ class NoiseSource:
     def _from_pauses(self, n: int, rng: np.random.Generator) -> Samples:
         """Noise from the pauses of one recording; artificial noise where ten of them have none."""
         for _ in range(10):
-            info = self.recordings[int(rng.integers(len(self.recordings)))]
             try:
-                stretch = _read_excerpt(
-                    info, round(PAUSES_SECONDS * self.sample_rate), self.sample_rate, rng, loop=False
-                )
-                noise = cut_pauses(stretch, self.sample_rate, rng)
+                noise = cut_pauses(self.stretch(rng), self.sample_rate, rng)
                 if noise is not None:
                     return fit_length(noise, n, rng)
             except MiaseError:
                 continue
         return synthetic(n, self.sample_rate, rng)
+
+    def _stretch_of_recordings(self, rng: np.random.Generator) -> Samples:
+        info = self.recordings[int(rng.integers(len(self.recordings)))]
+        n = round(PAUSES_SECONDS * self.sample_rate)
+        return read_excerpt(info, n, self.sample_rate, rng, loop=False)
+
+
+class ExampleSet(Protocol):
+    """What a run reads batches from: ``len`` recordings, and an excerpt for each (epoch, position, index)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Tensor]: ...
+
+    def damaged_files(self) -> list[Path]:
+        """The files that turned out to be unusable so far."""
+        ...
 
 
 class Examples(Dataset[dict[str, Tensor]]):
@@ -205,10 +224,10 @@ class Examples(Dataset[dict[str, Tensor]]):
     def _excerpt(self, info: AudioInfo, epoch: int, position: int) -> Samples:
         """The excerpt of a position, (time,): the same place in the recording and in its partners."""
         rng = np.random.default_rng((self.seed, epoch, position, 1))
-        return _read_excerpt(info, self.n_samples, self.sample_rate, rng)
+        return read_excerpt(info, self.n_samples, self.sample_rate, rng)
 
 
-def _read_excerpt(
+def read_excerpt(
     info: AudioInfo, n: int, sample_rate: int, rng: np.random.Generator, *, loop: bool = True
 ) -> Samples:
     """``n`` samples at ``sample_rate`` from a random place of a random channel, (time,).
@@ -231,7 +250,7 @@ def n_steps_of_epoch(n_recordings: int, batch_size: int) -> int:
 
 
 def batches(
-    examples: Examples,
+    examples: ExampleSet,
     batch_size: int,
     seed: int,
     epoch: int,
@@ -259,7 +278,8 @@ def batches(
         [(epoch, p, int(order[p])) for p in range(first + number * size, first + (number + 1) * size)]
         for first in range(first_step * batch_size, n_steps * batch_size, batch_size)
     ]
-    loader: DataLoader[Any] = DataLoader(examples, batch_sampler=keys, num_workers=workers)
+    dataset: Any = examples
+    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=keys, num_workers=workers)
     try:
         yield from loader
     except CorpusError as error:  # torch puts the worker's traceback before the message

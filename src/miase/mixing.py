@@ -48,7 +48,7 @@ def fit_length(noise: Samples, n: int, rng: np.random.Generator, *, seam: int = 
     """
     if n == 0:
         return noise[:0]
-    if noise.size < n and not _is_silent(noise):
+    if noise.size < n and not is_silent(noise):
         noise = _loop(noise, min(seam, noise.size // 2))
         start = int(rng.integers(noise.size))
     else:
@@ -63,7 +63,7 @@ def draw_crop(noise: Samples, n: int, rng: np.random.Generator) -> int:
         CorpusError: every crop is silent.
     """
     start = int(rng.integers(noise.size - n + 1)) if noise.size > n else 0
-    if not _is_silent(noise[start : start + n]):
+    if not is_silent(noise[start : start + n]):
         return start
     energy = np.concatenate(([0.0], np.cumsum(noise.astype(np.float64) ** 2)))
     audible = np.flatnonzero(energy[n:] - energy[:-n] > n * 10 ** (SILENCE_DBFS / 10))
@@ -99,7 +99,7 @@ def mix_at_snr(clean: Samples, noise: Samples, snr_db: float) -> Mixture:
     for name, samples in (("speech", clean), ("noise", noise)):
         if not np.isfinite(samples).all():
             raise CorpusError(f"the {name} holds samples that are not finite numbers; repair or remove it")
-        if _is_silent(samples):
+        if is_silent(samples):
             raise CorpusError(
                 f"the {name} is silent (below {SILENCE_DBFS:g} dBFS), so it has no SNR; remove it"
             )
@@ -119,7 +119,8 @@ def _energy(samples: Samples) -> float:
     return float(np.sum(np.square(samples, dtype=np.float64)))
 
 
-def _is_silent(samples: Samples) -> bool:
+def is_silent(samples: Samples) -> bool:
+    """Whether samples of shape (time,) hold nothing above `SILENCE_DBFS`."""
     return samples.size == 0 or _energy(samples) <= samples.size * 10 ** (SILENCE_DBFS / 10)
 
 

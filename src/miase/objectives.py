@@ -208,6 +208,11 @@ def find_objective(config: ObjectiveConfig) -> tuple[Objective, ObjectiveConfig]
     return objective, replace(config, **objective.settings)
 
 
+def needs_of(objective: Objective) -> frozenset[str]:
+    """The fields of a batch that an objective and its warm-up need."""
+    return objective.needs | (OBJECTIVES["noisy_target"].needs if objective.warms_up else frozenset())
+
+
 def combined_loss(
     noisier: Tensor, estimate: Tensor, target: Tensor, config: ObjectiveConfig
 ) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from miase.errors import CorpusError
 from miase.manifest import sounds_in
 
@@ -136,6 +138,25 @@ def choose_noise(
         unit = "classes" if by_class else "recordings"
         raise CorpusError(f"{takes} takes need as many {unit} of noise; there are {len(pool)} in {where}")
     return pool
+
+
+def draw_sound(pool: Pool, noise_class: str, used: set[str], rng: np.random.Generator) -> Sound:
+    """Draw a noise that no earlier take of the utterance has used, and note its key in ``used``.
+
+    Args:
+        pool: see `choose_noise`.
+        noise_class: class of the first take; mixed for any.
+        used: keys of the pool that earlier takes have used.
+        rng: where it is drawn from.
+    """
+    wanted = class_name(noise_class)
+    keys = [wanted] if wanted != "mixed" and not used else [key for key in pool if key not in used]
+    key = keys[rng.integers(len(keys))]
+    used.add(key)
+    # First the recording, then its slice: a recording cut into many slices is not heard more often.
+    recordings = list(pool[key].values())
+    files = recordings[rng.integers(len(recordings))]
+    return files[rng.integers(len(files))]
 
 
 def class_name(text: str) -> str:

@@ -23,26 +23,14 @@ from tqdm import tqdm
 from miase.card import write_card
 from miase.checkpoint import save_pretrained, written_whole
 from miase.config import RunConfig, TrainingConfig, dump_toml
-from miase.dataset import (
-    VALID_EPOCH,
-    Examples,
-    NoiseSource,
-    Recordings,
-    batches,
-    clean_partners,
-    find_recordings,
-    n_steps_of_epoch,
-    second_takes,
-    split_recordings,
-)
-from miase.errors import ConfigError, CorpusError, TrainingError
+from miase.dataset import VALID_EPOCH, batches, n_steps_of_epoch
+from miase.errors import ConfigError, TrainingError
+from miase.examples import TrainingData, open_examples
 from miase.learner import Learner, Progress
-from miase.manifest import discover
 from miase.models import build_model
-from miase.objectives import OBJECTIVES, Objective, find_objective
+from miase.objectives import Objective, find_objective, needs_of
 from miase.parallel import agreed, make_fabric, share_norms
 from miase.resume import Checkpoints, saved_steps
-from miase.sounds import AudioInfo
 from miase.training_log import TrainingLog
 
 CHECKPOINTS_NAME = "checkpoints"
@@ -71,12 +59,13 @@ class TrainResult:
 
 
 def fit(
-    noisy_dir: Path, out: Path, config: RunConfig, *, resume: bool = False, quiet: bool = False
+    noisy_dir: Path | None, out: Path, config: RunConfig, *, resume: bool = False, quiet: bool = False
 ) -> TrainResult:
     """Train a network and write ``out/config.toml``, ``checkpoints/``, ``metrics.jsonl`` and ``model/``.
 
     Args:
-        noisy_dir: any folder of sound files, or one made by ``miase corpus``.
+        noisy_dir: any folder of sound files, or one made by ``miase corpus``; None to mix noisy recordings
+            while training, as ``config.mix`` says.
         out: the run's folder.
         config: all settings; one of ``max_steps`` and ``max_minutes`` must be set.
         resume: go on from the last checkpoint in ``out``.
@@ -95,18 +84,17 @@ def fit(
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
     fabric = make_fabric(settings)
-    recordings = find_recordings(discover(noisy_dir), noisy_dir)
-    examples, valid_examples, n_valid = _examples(recordings, noisy_dir, objective, config)
-    checkpoints = Checkpoints(out / CHECKPOINTS_NAME, recordings.fingerprint())
+    data = open_examples(noisy_dir, config, needs_of(objective))
+    checkpoints = Checkpoints(out / CHECKPOINTS_NAME, data.fingerprint)
     batch_size = config.data.batch_size * settings.accumulate * fabric.world_size
-    epoch_steps = n_steps_of_epoch(len(examples), batch_size)
+    epoch_steps = n_steps_of_epoch(len(data.train), batch_size)
     learner = _learner(config, objective, fabric, checkpoints if resume else None, epoch_steps)
     progress = learner.progress
     leads = fabric.is_global_zero  # one of the processes writes
     if leads:
         with written_whole(out / "config.toml") as path:
             path.write_text(dump_toml(config), encoding="utf-8")
-    valid_batches = _validation_batches(valid_examples, n_valid)
+    valid_batches = _validation_batches(data)
     with (
         closing(TrainingLog(out if leads else None, progress.step)) as log,
         _bar(settings.max_steps, progress.step, quiet or not leads) as bar,
@@ -131,7 +119,7 @@ def fit(
             epoch, first_step = divmod(progress.step, epoch_steps)
             part = (fabric.global_rank, fabric.world_size)
             for batch in batches(
-                examples, batch_size, settings.seed, epoch, first_step, config.data.workers, part
+                data.train, batch_size, settings.seed, epoch, first_step, config.data.workers, part
             ):
                 parts = learner.step(batch)
                 log.write(parts, "train", progress)
@@ -152,12 +140,9 @@ def fit(
     model_dir = out / "model"
     if leads:
         save_pretrained(learner.kept(), model_dir)
-        write_card(model_dir, config, progress, recordings)
-    damaged = {*examples.damaged_files(), *valid_examples.damaged_files()}
-    failures = tuple(f"{file} is damaged; other recordings took its place" for file in sorted(damaged))
-    return TrainResult(
-        model_dir, progress.step, progress.cpu_seconds, learner.is_over(), recordings.failures + failures
-    )
+        write_card(model_dir, config, progress, data.summary)
+    failures = data.failures + data.damaged()
+    return TrainResult(model_dir, progress.step, progress.cpu_seconds, learner.is_over(), failures)
 
 
 def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:
@@ -167,48 +152,6 @@ def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:
         raise TrainingError(
             f"{out} holds a run already; add --resume to go on with it, or name another folder"
         )
-
-
-def _examples(
-    recordings: Recordings, noisy_dir: Path, objective: Objective, config: RunConfig
-) -> tuple[Examples, Examples, int]:
-    """Give the examples to learn from, those to validate with, and how many recordings are for validation."""
-    training, validation = split_recordings(recordings, config.data.valid_share)
-    sample_rate, seed = config.model.sample_rate, config.training.seed
-    noise = NoiseSource(config.objective.noise, sample_rate, training)
-    needs = objective.needs | (OBJECTIVES["noisy_target"].needs if objective.warms_up else set())
-    partners = find_partners(noisy_dir, needs)
-
-    def of(infos: list[AudioInfo], needs: frozenset[str], noise: NoiseSource) -> Examples:
-        return Examples(infos, needs, config.data, sample_rate, seed, noise, partners)
-
-    # A validation adds noise to estimates whatever the objective, and the residual is none to begin with.
-    probe = noise if noise.sources else NoiseSource(("white",), sample_rate)
-    return (
-        of(training, needs, noise),
-        # Where a recording of the validation cannot be read, one of the others takes its place.
-        of(validation + training, needs | {"noise"}, probe),
-        len(validation),
-    )
-
-
-def find_partners(noisy_dir: Path, needs: frozenset[str]) -> dict[str, dict[Path, Path]]:
-    """The files beside the noisy ones that an objective needs, by field and noisy file.
-
-    Raises:
-        CorpusError: they are not there; the message says which objectives do without.
-    """
-    found: dict[str, dict[Path, Path]] = {}
-    missing: dict[str, str] = {}
-    for field, find in (("clean", clean_partners), ("noisy2", second_takes)):
-        try:
-            found[field] = find(noisy_dir)
-        except CorpusError as error:
-            missing[field] = str(error)
-    for field in sorted(needs & missing.keys()):
-        others = [name for name, other in OBJECTIVES.items() if not other.needs & missing.keys()]
-        raise CorpusError(f"{missing[field]}, or use an objective that does without: {', '.join(others)}")
-    return {field: found[field] for field in needs & found.keys()}
 
 
 def _learner(
@@ -233,11 +176,12 @@ def _learner(
     return Learner(config, objective, fabric, network, model, average, best, optim, progress, epoch_steps)
 
 
-def _validation_batches(examples: Examples, n_recordings: int) -> list[dict[str, Tensor]]:
+def _validation_batches(data: TrainingData) -> list[dict[str, Tensor]]:
     """Always the same excerpts, N_VALID of them, spread over the validation recordings."""
     valid_batches = []
-    for first in range(0, N_VALID if n_recordings else 0, VALID_BATCH):
-        items = [examples[(VALID_EPOCH, p, p % n_recordings)] for p in range(first, first + VALID_BATCH)]
+    for first in range(0, N_VALID if data.n_valid else 0, VALID_BATCH):
+        positions = range(first, first + VALID_BATCH)
+        items = [data.valid[(VALID_EPOCH, p, p % data.n_valid)] for p in positions]
         valid_batches.append({name: torch.stack([item[name] for item in items]) for name in items[0]})
     return valid_batches
 

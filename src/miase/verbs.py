@@ -132,7 +132,7 @@ def _judge_outputs(
 
 
 def train(
-    noisy_dir: Path,
+    noisy_dir: Path | None = None,
     *,
     out: Annotated[Path, Parameter(name=("-o", "--out"))],
     config: Path | None = None,
@@ -141,6 +141,8 @@ def train(
     quiet: Quiet = False,
 ) -> int:
     """Train a model on a folder of noisy recordings; no clean speech is needed.
+
+    Instead of a folder, --speech and --mix-noise mix noisy recordings while training.
 
     Parameters
     ----------
@@ -163,7 +165,7 @@ def train(
     if not result.finished:
         print(
             f"miase: interrupted at step {result.step}; "
-            f"go on with: miase train {noisy_dir} -o {out} --resume",
+            f"go on with: miase train {'' if noisy_dir is None else f'{noisy_dir} '}-o {out} --resume",
             file=sys.stderr,
         )
         return 130
