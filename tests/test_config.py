@@ -61,7 +61,16 @@ def flags_of_train():
     """Every flag of `miase train` that gives a setting, with the field it fills."""
     app = cli._app()["train"]
     for argument in app.assemble_argument_collection():
-        if argument.field_info.name not in ("noisy_dir", "out", "config", "resume", "quiet", "run", *TABLES):
+        if argument.field_info.name not in (
+            "noisy_dir",
+            "out",
+            "config",
+            "resume",
+            "print_config",
+            "quiet",
+            "run",
+            *TABLES,
+        ):
             yield argument.name, argument.field_info.name
 
 
@@ -283,3 +292,22 @@ def test_what_is_wrong_on_the_command_line_gives_2(tmp_path, capsys, arguments, 
     assert said in printed
     assert printed.count("\n") == 1
     assert printed.startswith("miase: ")
+
+
+def test_the_printed_settings_are_those_of_a_run(tmp_path, capsys):
+    path = tmp_path / "printed.toml"
+    assert cli.run(["train", "--print-config", "--objective", "iddp_paper", "--lr", "3e-4"]) == 0
+    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    config = load_toml(path)
+    assert (config.objective.name, config.objective.prior, config.training.lr) == (
+        "iddp_paper",
+        "current",
+        3e-4,
+    )
+    assert cli.run(["train", "--print-config", "--config", str(path)]) == 0
+    assert capsys.readouterr().out == path.read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_folder_is_refused(tmp_path, capsys):
+    assert cli.run(["train", str(tmp_path)]) == 2
+    assert "give one with -o" in capsys.readouterr().err

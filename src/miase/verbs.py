@@ -1,13 +1,15 @@
 """The verbs of the command line: their flags, and what they print. Work is done elsewhere."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from miase.config import EnhanceConfig, RunConfig
+from miase.config import EnhanceConfig, RunConfig, dump_toml
 from miase.corpus import CorpusOptions
+from miase.errors import ConfigError
 
 Quiet = Annotated[bool, Parameter(name=("-q", "--quiet"))]
 
@@ -134,9 +136,10 @@ def _judge_outputs(
 def train(
     noisy_dir: Path | None = None,
     *,
-    out: Annotated[Path, Parameter(name=("-o", "--out"))],
+    out: Annotated[Path | None, Parameter(name=("-o", "--out"))] = None,
     config: Path | None = None,
     resume: bool = False,
+    print_config: bool = False,
     run: Annotated[RunConfig, Parameter(name="*")] = RunConfig(),  # noqa: B008 - frozen
     quiet: Quiet = False,
 ) -> int:
@@ -154,9 +157,16 @@ def train(
         TOML file with settings, such as the config.toml of another run; flags come before it.
     resume: bool
         go on with the run in the folder, with its settings.
+    print_config: bool
+        print the settings that the run would have as TOML, for --config, and do nothing.
     quiet: bool
         print nothing but errors.
     """
+    if print_config:
+        print(settings_of(run), end="")
+        return 0
+    if out is None:
+        raise ConfigError("the run has no folder; give one with -o")
     from miase.train import fit
 
     result = fit(noisy_dir, out, run, resume=resume, quiet=quiet)
@@ -172,6 +182,14 @@ def train(
     if not quiet:
         print(f"{result.step} steps done; use it with: miase enhance FILE -m {result.model_dir}")
     return 0
+
+
+def settings_of(run: RunConfig) -> str:
+    """All settings of a run as TOML, with what its objective fixes."""
+    from miase.objectives import find_objective
+
+    _, objective = find_objective(run.objective)
+    return dump_toml(replace(run, objective=objective))
 
 
 def compare(
