@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from miase.health import health, si_sdr
+from miase.health import health, rate, si_sdr
+from miase.metrics import score
 from miase.metrics.signal import si_sdr as reference_si_sdr
 from signals import speech_like, white
 
@@ -36,6 +37,17 @@ def test_silence_and_doing_nothing_are_told_apart(batch):
 def test_consistency_is_what_comes_out_of_the_noise_that_was_added(batch):
     """A low-pass over half the band lets half of the white noise through: 3 dB, and leaves its own output."""
     assert health(low_pass, *batch)["consistency_db"] == pytest.approx(3.0, abs=0.2)
+
+
+def test_a_batch_is_rated_as_one_clip():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("speechmos")
+    speech = np.stack([speech_like(2, 16000, seed) for seed in range(4)])
+    found = rate(torch.tensor(speech), 16000)
+    whole = np.resize(speech, 144_160)  # 9.01 s
+    expected = score(whole, None, 16000, ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"))
+    assert found.keys() == set(expected)
+    assert found == pytest.approx(dict(expected), abs=1e-3)
 
 
 def test_si_sdr_is_the_metric(batch):

@@ -1,5 +1,6 @@
 """How a network fares while it learns, measured on noisy recordings alone."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ from miase.metrics import DNSMOS, METRICS, installed, score
 from miase.objectives import scale_to_snr
 
 RATED = DNSMOS[:3]  # speech, background, overall
+RATED_SECONDS = 9.01  # of one rating
 PROBE_SNR_DB = 5.0  # of the noise that is added to an estimate to see whether it comes out again
 
 
@@ -50,12 +52,14 @@ def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def rate(estimate: Tensor, sample_rate: int) -> dict[str, float]:
-    """Mean DNSMOS SIG, BAK and OVRL of estimates, (batch, time); empty without the extra `eval`."""
+    """DNSMOS SIG, BAK and OVRL of estimates, (batch, time), as one clip; empty without the extra `eval`.
+
+    The clip is repeated or cut to the length of one rating, since ratings take more time than the network.
+    """
     if not installed(METRICS[RATED[0]]):
         return {}
-    clips = estimate.float().cpu().numpy()
-    found = [score(clip, None, sample_rate, RATED) for clip in clips]
-    return {name: float(np.mean([values[name] for values in found])) for name in RATED}
+    clip = np.resize(estimate.float().cpu().numpy(), math.ceil(RATED_SECONDS * sample_rate))
+    return dict(score(clip, None, sample_rate, RATED))
 
 
 def quality(values: Mapping[str, float]) -> float:
