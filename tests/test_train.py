@@ -104,6 +104,12 @@ def weights(run):
     return (run / "model" / "model.safetensors").read_bytes()
 
 
+def child_environment():
+    """Of a process of its own that finds this file."""
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def stop_after(monkeypatch, step, number=signal.SIGINT):
     """Send this process a signal at the end of a step, as Ctrl-C does."""
     real = learner.Learner.step
@@ -216,28 +222,34 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(noisy, tmp_path, monkeypatc
         assert one | {"seconds": 0} == other | {"seconds": 0}
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(noisy, tmp_path):
-    config = having(max_steps=60, checkpoint_minutes=0.001, workers=1)
+def test_a_run_killed_ten_times_goes_on_to_the_same_bits(noisy, tmp_path):
+    """At moments that chance picks, each within the steps that the last checkpoint left to be done."""
+    config = having(max_steps=150, checkpoint_minutes=0.001, workers=1, valid_steps=10)
     (tmp_path / "config.toml").write_text(dump_toml(config), encoding="utf-8")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    arguments = ["train", str(noisy), "-o", str(killed), "--config", str(tmp_path / "config.toml"), "-q"]
-    n_lines = random.Random().randrange(5, 40)
+    arguments = ["train", str(noisy), "-o", str(killed), "-q"]
     code = "import sys, test_train; test_train.make_small(); from miase.cli import main; main(sys.argv[1:])"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment) as process:
-        metrics = killed / "metrics.jsonl"
-        while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < n_lines):
-            time.sleep(0.005)
-        process.kill()
+    metrics, moments = killed / "metrics.jsonl", random.Random()
+    for _ in range(10):
+        start = len(metrics.read_text().splitlines()) if metrics.exists() else 0
+        how = ["--resume"] if start else ["--config", str(tmp_path / "config.toml")]
+        with subprocess.Popen(
+            [sys.executable, "-c", code, *arguments, *how], env=child_environment()
+        ) as process:
+            goal = start + moments.randrange(2, 14)
+            while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < goal):
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, 0.05))
+            process.kill()
     done = rows(killed, "train")[-1]["step"]
-    assert done < 60, "the run ended before it was killed"
+    assert done < 150, "the run ended before it was killed ten times"
     assert not (killed / "model").exists()
     with metrics.open("a") as file:
         file.write('{"step": 4, "spl')  # what a full disk or a loss of power may leave
-    assert cli.run(["train", str(noisy), "-o", str(killed), "--resume", "-q"]) == 0
+    assert cli.run([*arguments, "--resume"]) == 0
     fit(noisy, whole, config, quiet=True)
-    assert weights(killed) == weights(whole), f"killed after step {done}"
-    assert [row["step"] for row in rows(killed, "train")] == list(range(1, 61))
+    assert weights(killed) == weights(whole), f"last killed after step {done}"
+    assert [row["step"] for row in rows(killed, "train")] == list(range(1, 151))
 
 
 def test_resuming_a_run_that_is_over_changes_nothing(noisy, tmp_path):
@@ -457,9 +469,10 @@ def test_two_processes_make_the_steps_of_one_with_the_doubled_batch(noisy, tmp_p
         "import sys, test_train; test_train.make_small(); from miase.cli import main; main(sys.argv[1:])"
     )
     arguments = ["train", str(noisy), "-o", str(tmp_path / "two"), "--config", str(path), "-q"]
-    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, code, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*launcher, code, *arguments], env=child_environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     one = dataclasses.replace(both, data=dataclasses.replace(both.data, batch_size=4))
     fit(noisy, tmp_path / "one", one, quiet=True)

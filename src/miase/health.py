@@ -35,9 +35,16 @@ def health(network: Callable[[Tensor], Tensor], noisy: Tensor, noise: Tensor) ->
     kept = 10 * torch.log10(estimate.square().sum(-1) / energy + 1e-12)
     removed = 10 * torch.log10((noisy - estimate).square().sum(-1) / energy + 1e-12)
     snr_db = torch.full_like(energy, PROBE_SNR_DB)
+    added = scale_to_snr(noisy, noise, snr_db)
+    error = (network(noisy + added) - (noisy - added)).square().sum(-1) / energy
     noisier = estimate + scale_to_snr(estimate, noise, snr_db)
     gain = si_sdr(network(noisier), estimate) - si_sdr(noisier, estimate)
-    return {"energy_db": kept.mean(), "removed_db": removed.mean(), "consistency_db": gain.mean()}
+    return {
+        "energy_db": kept.mean(),
+        "removed_db": removed.mean(),
+        "consistency_db": gain.mean(),
+        "risk_db": -10 * torch.log10(error.mean()),
+    }
 
 
 def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
