@@ -26,10 +26,10 @@ LOWEST_SNR = 10 ** (-15 / 10)  # a priori, as by Cappe 1994: it limits the music
 
 
 def low_pass(noisy: Samples, sample_rate: int) -> Samples:
-    """What is below 2 kHz, by a windowed sinc of 8 ms without delay: what any claim on white noise has to beat.
+    """What is below 2 kHz, by a windowed sinc of 8 ms without delay: any claim on white noise has to beat it.
 
-    It knows nothing of speech or noise, yet white noise loses three quarters of its power at 16 kHz, and speech
-    little of its own.
+    It knows nothing of speech or noise, yet at 16 kHz white noise loses three quarters of its power, and
+    speech little of its own.
 
     Args:
         noisy: the samples, shape (channel, time).
