@@ -63,7 +63,7 @@ pre { white-space: pre-wrap; font-size: 12px }
 """
 
 
-def as_html(evaluation: Evaluation) -> str:
+def as_html(evaluation: Evaluation, summary_only: bool = False) -> str:
     """The page. Its policy forbids the browser to load anything from anywhere."""
     n_files = len(evaluation.column(NOISY, evaluation.metrics[0]))
     parts = [
@@ -82,13 +82,17 @@ def as_html(evaluation: Evaluation) -> str:
         '<p class="note">Box: middle half of the files, with the median; line: 5 to 95 %; dot and bar: mean '
         "with its 95 % interval.</p>",
         *(_distribution(evaluation, name) for name in evaluation.metrics),
-        *_extremes(evaluation),
-        "<h2>All files</h2><details><summary>Show the table</summary>",
-        f"{_table(file_table(evaluation), '')}</details>",
+        *([] if summary_only else _files(evaluation)),
         f"<h2>How it was made</h2>{_nested(evaluation.stamp)}",
         "</body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def _files(evaluation: Evaluation) -> Iterator[str]:
+    yield from _extremes(evaluation)
+    yield "<h2>All files</h2><details><summary>Show the table</summary>"
+    yield f"{_table(file_table(evaluation), '')}</details>"
 
 
 def _text(text: object) -> str:
