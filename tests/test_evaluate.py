@@ -332,3 +332,16 @@ def test_only_the_start_of_long_files_is_judged(folders):
     noisy, better = (load(path)[0][0, : RATE // 4] for path in pair)
     assert part == pytest.approx(10 * np.log10(np.sum(better**2) / np.sum(noisy**2)), abs=1e-4)
     assert part != pytest.approx(whole, abs=1e-4)
+
+
+def test_a_report_states_its_command_without_what_changes_no_value(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    how = ["--metrics", "snr", "--metrics", "si_sdr", "-q"]
+    files = ["evaluate", "--noisy", str(folders / "noisy"), "--clean", "clean", "--enhanced", "better"]
+    assert run([*files, *how, "-o", "a.json", "--jobs", "1"]) == 0
+    assert run([*files, *how, "-o", "b.json", "--jobs", "2"]) == 0
+    assert (folders / "a.json").read_bytes() == (folders / "b.json").read_bytes()
+    command = json.loads((folders / "a.json").read_text())["stamp"]["command"]
+    assert command == "miase evaluate --noisy noisy --clean clean --enhanced better --metrics snr si_sdr"
+    assert run([*command.split()[1:], "-q", "-o", "c.json"]) == 0
+    assert (folders / "a.json").read_bytes() == (folders / "c.json").read_bytes()

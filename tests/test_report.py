@@ -12,7 +12,8 @@ import pytest
 from miase.errors import EvaluationError
 from miase.evaluate import Options, evaluate
 from miase.report import as_csv, as_html, as_json, as_markdown, as_text, write_report
-from miase.report.page import _png, _ticks
+from miase.report.page import _ticks
+from miase.report.players import _png
 from miase.writing import save
 from signals import speech_like, white
 
@@ -117,8 +118,13 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):
     addresses = [
         v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")
     ]
+    links = [address for address in addresses if address.startswith("#")]
+    assert links
+    assert {link[1:] for link in links} == {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert addresses
-    assert all(address.startswith(("data:image/png;", "data:audio/flac;")) for address in addresses)
+    embedded = [address for address in addresses if address not in links]
+    assert embedded
+    assert all(address.startswith(("data:image/png;", "data:audio/flac;")) for address in embedded)
     assert "://" not in source
     assert "url(" not in source
     assert "@import" not in source
@@ -131,6 +137,19 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):
     assert kinds.count("svg") == 2
     assert "00 <&| .wav" in page.text
     assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
+
+
+def test_a_summary_names_no_single_file_but_those_with_trouble(evaluation):
+    whole, short = json.loads(as_json(evaluation)), json.loads(as_json(evaluation, summary_only=True))
+    assert whole.pop("files")
+    assert short == whole
+    for write in (as_markdown, as_html):
+        text = write(evaluation, summary_only=True)
+        assert "Statistics" in text
+        assert "How it was made" in text
+        assert "05 <" not in text
+        assert "05 &lt;" not in text
+    assert "<audio" not in text
 
 
 def test_a_few_files_are_never_both_best_and_worst(tmp_path):
@@ -166,6 +185,11 @@ def test_ticks_are_few_and_inside(low, high):
 
 
 def test_a_report_of_no_known_format_or_place_is_refused(evaluation, tmp_path):
+    with pytest.raises(EvaluationError, match=r"without single files.*\.json, \.md, \.html"):
+        write_report(evaluation, tmp_path / "scores.csv", summary_only=True)
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(EvaluationError, match="is a folder"):
+        write_report(evaluation, tmp_path / "folder.md")
     with pytest.raises(EvaluationError, match=r"must be one of \.csv, \.json, \.md, \.html"):
         write_report(evaluation, tmp_path / "scores.xlsx")
     (tmp_path / "file").write_text("")

@@ -67,7 +67,7 @@ def as_text(evaluation: Evaluation) -> str:
 
 
 def as_csv(evaluation: Evaluation, summary_only: bool = False) -> str:
-    """One row for each file and system, below the stamp in lines that start with #; nothing else to leave out."""
+    """One row for each file and system, below the stamp in lines that start with #; there is no summary."""
     out = io.StringIO()
     for line in stamp_lines(evaluation.stamp):
         out.write(f"# {line}\n")
