@@ -14,6 +14,7 @@ from miase.evaluate import Options, evaluate
 from miase.report import as_csv, as_html, as_json, as_markdown, as_text, write_report
 from miase.report.page import _ticks
 from miase.report.players import _png
+from miase.report.tables import show
 from miase.writing import save
 from signals import speech_like, white
 
@@ -163,6 +164,14 @@ def test_a_few_files_are_never_both_best_and_worst(tmp_path):
     assert source.count("<audio") == 3 * 2
     assert "the 2 best files by snr" in source
     assert "the 1 worst files by snr" in source
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.004, "0.00"), (-0.006, "−0.01"), (np.nan, "–"), (-np.inf, "−∞"), (12.346, "12.35")],
+)
+def test_values_are_shown_in_short(value, text):
+    assert show(value, "snr") == text
 
 
 def test_pictures_are_png_of_the_asked_pixels():

@@ -19,7 +19,7 @@ from miase.errors import EvaluationError
 from miase.evaluate import Evaluation, metric_row
 from miase.metrics import METRICS
 from miase.report.page import as_html
-from miase.report.tables import Table, file_table, problem_lines, remark, summary_tables
+from miase.report.tables import Table, file_table, problem_lines, remark, source_lines, summary_tables
 from miase.scoring import NOISY
 from miase.summary import Summary, compare, summarise
 
@@ -60,8 +60,7 @@ def write_report(evaluation: Evaluation, path: Path, summary_only: bool = False)
 def as_text(evaluation: Evaluation) -> str:
     """The tables of means and what is to know of single files, for the terminal."""
     parts = [_text_table(table) for table in summary_tables(evaluation)]
-    if evaluation.published:
-        parts.insert(1, "\n".join(f"{key}: {evaluation.stamp[key]}" for key in ("ours", "published")))
+    parts.insert(1, "\n".join(source_lines(evaluation)))
     parts.append("\n".join(problem_lines(evaluation)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -124,7 +123,9 @@ def as_markdown(evaluation: Evaluation, summary_only: bool = False) -> str:
     if not summary_only:
         files = file_table(evaluation)
         parts.append(f"## {files.title}\n\n{markdown_table(files)}")
-    return "\n\n".join(("# Evaluation", *parts, f"## How it was made\n\n{stamp}")) + "\n"
+    sources = "\n".join(f"- {line}" for line in source_lines(evaluation))
+    parts = ["# Evaluation", sources, *parts, f"## How it was made\n\n{stamp}"]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 WRITERS = {".csv": as_csv, ".json": as_json, ".md": as_markdown, ".html": as_html}

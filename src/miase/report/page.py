@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from miase.evaluate import Evaluation, metric_row
 from miase.report.players import extremes
-from miase.report.tables import Table, file_table, problem_lines, summary_tables
+from miase.report.tables import Table, file_table, problem_lines, source_lines, summary_tables
 from miase.scoring import NOISY
 from miase.summary import summarise
 
@@ -26,7 +26,7 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var
   max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2.2rem }
 h3 { margin: 1.4rem 0 .3rem }
-h3, figcaption { overflow-wrap: anywhere }
+h3, figcaption, li { overflow-wrap: anywhere }
 p.note { color: var(--soft); margin: .3rem 0 .6rem }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .6rem 0; border: 1px solid var(--line);
   border-width: 1px 0 }
@@ -85,6 +85,7 @@ def as_html(evaluation: Evaluation, summary_only: bool = False) -> str:
         "<h1>Evaluation</h1>",
         f"<p>{n_files} files, {_text(', '.join(evaluation.systems))}; "
         f"{'compared with clean speech' if evaluation.has_clean else 'judged without clean speech'}.</p>",
+        *(f'<p class="note">{_text(line)}</p>' for line in source_lines(evaluation)),
         f"<nav>{links}</nav>",
         body,
         "</body></html>",
@@ -166,7 +167,7 @@ def _distribution(evaluation: Evaluation, metric: str) -> str:
         return f'<div>{heading}<p class="note">No file has a value.</p></div>'
     low, high = float(everything.min()), float(everything.max())
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    left, right, height = 170, 710, 30
+    left, right, height = 160, 530, 30
 
     def x(value: float) -> str:
         return f"{left + (value - low) / (high - low) * (right - left):.1f}"
@@ -187,7 +188,7 @@ def _distribution(evaluation: Evaluation, metric: str) -> str:
             style = "box noisy" if system == NOISY else "box"
             marks.append(_box(values, evaluation.seed, x, y, style))
     name = f"Distribution of {metric} over the files, by system"
-    picture = f'<svg viewBox="0 0 740 {bottom + 20}" role="img" aria-label="{name}">{"".join(marks)}</svg>'
+    picture = f'<svg viewBox="0 0 550 {bottom + 20}" role="img" aria-label="{name}">{"".join(marks)}</svg>'
     return f"<div>{heading}{picture}</div>"
 
 

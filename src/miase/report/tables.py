@@ -11,8 +11,6 @@ from miase.scoring import NOISY, Score
 from miase.summary import Summary, compare, summarise
 
 LEADING = ("pesq_wb", "si_sdr", "stoi", "dnsmos_ovrl")  # the first that was asked for ranks the files
-
-
 MOST_WITH_STD = 6  # columns that have room for a deviation
 
 
@@ -31,7 +29,8 @@ def show(value: float, metric: str) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{2 if metric_row(metric).unit else 3}f}".replace("-", "−")
+    digits = 2 if metric_row(metric).unit else 3
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: there is no −0.00
 
 
 def summary_tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -41,6 +40,11 @@ def summary_tables(evaluation: Evaluation) -> Iterator[Table]:
     yield _statistics(evaluation)
     if len(evaluation.systems) > 2:
         yield _between(evaluation)
+
+
+def source_lines(evaluation: Evaluation) -> list[str]:
+    """What the numbers beside a published table are made of; nothing where there is none."""
+    return [f"{key}: {evaluation.stamp[key]}" for key in ("ours", "published") if evaluation.published]
 
 
 def file_table(evaluation: Evaluation) -> Table:
@@ -110,7 +114,7 @@ def _means(evaluation: Evaluation) -> Table:
             cells = []
             for values, name in zip(columns, evaluation.metrics, strict=True):
                 summary = summarise(values, evaluation.seed)
-                std = f" ± {show(summary.std, name)}" if with_std else ""
+                std = f" ± {show(summary.std, name)}" if with_std and summary.n > 1 else ""
                 cells.append(show(summary.mean, name) + std)
             rows.append((group or "all", system, str(len(columns[0])), *cells))
         for label, means in evaluation.published.get(group or "", {}).items():
