@@ -87,6 +87,17 @@ def test_markdown_and_text_have_the_noisy_row_and_name_the_files_with_trouble(ev
     assert "## How it was made" in markdown
 
 
+def test_trouble_that_all_systems_share_is_told_once(tmp_path):
+    for i, n in enumerate((8000, 7840, 7000)):
+        for part, length in (("noisy", 8000), ("clean", n)):
+            (tmp_path / part).mkdir(exist_ok=True)
+            save(tmp_path / part / f"{i}.wav", speech_like(0.5, RATE)[None, :length].astype(np.float32), RATE)
+    options = Options(metrics=("snr",), quiet=True)
+    text = as_text(evaluate(tmp_path / "noisy", tmp_path / "clean", (), ["wiener"], options))
+    assert text.count("  2.wav: error: ") == text.count("2.wav") - text.count("clean/2.wav") == 1
+    assert text.count("  1.wav: lengths differ by 160 samples") == text.count("1.wav") == 1
+
+
 class Page(HTMLParser):
     """Collects tags and their attributes, and checks that they close."""
 

@@ -256,6 +256,7 @@ def evaluate(
     from miase.evaluate import evaluate as run
     from miase.protocol import evaluate_n2n
     from miase.report import as_text, check_report_path, write_report
+    from miase.report.tables import once_for_all_systems
     from miase.stamp import command_line
 
     for path in out:
@@ -282,8 +283,8 @@ def evaluate(
             write_report(evaluation, path, summary_only)
         if not out:
             print(as_text(evaluation), end="")
-    for score in evaluation.failed:
-        print(f"miase: {score.file} ({score.system}): {score.error}", file=sys.stderr)
+    for line in once_for_all_systems(evaluation, evaluation.failed):
+        print(f"miase: {line}", file=sys.stderr)
     return 1 if evaluation.failed else 0
 
 

@@ -61,7 +61,7 @@ def as_text(evaluation: Evaluation) -> str:
     """The tables of means and what is to know of single files, for the terminal."""
     parts = [_text_table(table) for table in summary_tables(evaluation)]
     parts.insert(1, "\n".join(source_lines(evaluation)))
-    parts.append("\n".join(problem_lines(evaluation)))
+    parts.append("\n".join(problem_lines(evaluation, has_file_table=False)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -114,7 +114,8 @@ def as_markdown(evaluation: Evaluation, summary_only: bool = False) -> str:
     """Tables of means, differences and files, and the stamp."""
     tables = list(summary_tables(evaluation))
     problems = "\n".join(
-        f"  - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in problem_lines(evaluation)
+        f"  - {line.strip()}" if line.startswith(" ") else f"- {line}"
+        for line in problem_lines(evaluation, not summary_only)
     )
     stamp = "\n".join(f"- {line}" for line in stamp_lines(evaluation.stamp))
     parts = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]

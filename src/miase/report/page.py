@@ -66,7 +66,7 @@ def as_html(evaluation: Evaluation, summary_only: bool = False) -> str:
     n_files = len(evaluation.column(NOISY, evaluation.metrics[0]))
     sections = [
         *(_table(table) for table in summary_tables(evaluation)),
-        _problems(evaluation),
+        _problems(evaluation, summary_only),
         "<h2>Distributions</h2>",
         '<p class="note">Box: middle half of the files, with the median; line: 5 to 95 %; dot and bar: mean '
         "with its 95 % interval.</p>",
@@ -139,8 +139,8 @@ def _is_number(cell: str) -> bool:
     return not cell.strip("0123456789.−–∞± ")
 
 
-def _problems(evaluation: Evaluation) -> str:
-    lines = list(problem_lines(evaluation))
+def _problems(evaluation: Evaluation, summary_only: bool) -> str:
+    lines = list(problem_lines(evaluation, not summary_only))
     return f"<h2>Remarks</h2><pre>{_text(chr(10).join(lines))}</pre>" if lines else ""
 
 

@@ -73,21 +73,34 @@ def remark(score: Score) -> str:
     return "; ".join((*parts, *(f"{', '.join(names)}: {reason}" for reason, names in names_of.items())))
 
 
-def problem_lines(evaluation: Evaluation) -> Iterator[str]:
+def problem_lines(evaluation: Evaluation, has_file_table: bool = True) -> Iterator[str]:
     """What a reader of the means has to know about single files, the first three of each kind."""
     for what, found in (
         ("could not be judged", evaluation.failed),
-        ("seem worse than before", [score for score in evaluation.scores if score.worse]),
-        ("were cut to a common length", [score for score in evaluation.scores if score.warnings]),
-        ("have undefined values", [score for score in evaluation.scores if _undefined(score)]),
+        ("seemed worse than before", [score for score in evaluation.scores if score.worse]),
+        ("got cut to a common length", [score for score in evaluation.scores if score.warnings]),
+        ("had undefined values", [score for score in evaluation.scores if _undefined(score)]),
     ):
         if found:
             files = len({score.file for score in found})
             yield f"{files} of {_n_files(evaluation)} files {what}:"
-            shown = found if what.startswith("seem") else found[:3]
-            yield from (f"  {score.file} ({score.system}): {remark(score)}" for score in shown)
-            if len(found) > len(shown):
-                yield f"  and {len(found) - len(shown)} more, in the table of files"
+            lines = once_for_all_systems(evaluation, found)
+            shown = lines if what.startswith("seemed") else lines[:3]
+            yield from (f"  {line}" for line in shown)
+            if len(lines) > len(shown):
+                where = "in the table of files" if has_file_table else "in a report (-o scores.html)"
+                yield f"  and {len(lines) - len(shown)} more, {where}"
+
+
+def once_for_all_systems(evaluation: Evaluation, scores: Sequence[Score]) -> list[str]:
+    """Lines "file (systems): remark"; what is said of all systems is the trouble of the file and names none."""
+    systems_of: dict[tuple[str, str], list[str]] = {}
+    for score in scores:
+        systems_of.setdefault((score.file, remark(score)), []).append(score.system)
+    return [
+        f"{file}: {text}" if len(names) == len(evaluation.systems) else f"{file} ({', '.join(names)}): {text}"
+        for (file, text), names in systems_of.items()
+    ]
 
 
 def _undefined(score: Score) -> bool:
