@@ -93,7 +93,7 @@ def problem_lines(evaluation: Evaluation, has_file_table: bool = True) -> Iterat
 
 
 def once_for_all_systems(evaluation: Evaluation, scores: Sequence[Score]) -> list[str]:
-    """Lines "file (systems): remark"; what is said of all systems is the trouble of the file and names none."""
+    """Lines "file (systems): remark"; without systems where all share it: it is the trouble of the file."""
     systems_of: dict[tuple[str, str], list[str]] = {}
     for score in scores:
         systems_of.setdefault((score.file, remark(score)), []).append(score.system)
