@@ -100,9 +100,7 @@ def judge_mixtures(arguments: argparse.Namespace, folder: Path, systems: list[st
 
 def write(found: dict[str, Evaluation], arguments: argparse.Namespace) -> None:
     """The numbers as JSON, without the single files, and the tables as Markdown."""
-    values = {name: json.loads(as_json(evaluation)) for name, evaluation in found.items()}
-    for value in values.values():
-        del value["files"]
+    values = {name: json.loads(as_json(evaluation, summary_only=True)) for name, evaluation in found.items()}
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     command = shlex.join(["python", "benchmarks/peers.py", *map(portable, sys.argv[1:])])

@@ -26,6 +26,7 @@ from miase.audio import load
 from miase.corpus import CorpusOptions, make_corpus
 from miase.manifest import read_manifest
 from miase.registry import available
+from miase.report import stamp_lines
 from miase.stamp import portable
 from miase.summary import summarise
 from miase.systems import describe_system, load_system
@@ -48,6 +49,7 @@ WORDS = (
     ),
     {"a": "again", "n": "now", "p": "please", "s": "soon"},
 )
+COPY = re.compile(r"-copy\d+$")
 CODE = re.compile("_([" + "])([".join("".join(words) for words in WORDS) + r"])(?:$|-copy\d+$)")
 
 
@@ -115,7 +117,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     systems = {name: load_system(name) for name in arguments.model}
-    rates: dict[str, list[float]] = {}
+    rates: dict[str, dict[str, list[float]]] = {}
+    speakers = set()
     with tempfile.TemporaryDirectory(prefix="miase-recognition-") as name:
         folder = Path(name)
         recognise = make_recogniser(folder)
@@ -137,6 +140,8 @@ def main() -> None:
             said = sentence(Path(item.noisy).stem)
             if said is None:
                 continue
+            speakers.add(item.speaker)
+            original = COPY.sub("", item.noisy.removesuffix(".flac"))
             noisy, _ = load(corpus / item.noisy)
             clean, _ = load(corpus / str(item.clean))
             sounds = {"clean": clean, "noisy": noisy}
@@ -146,18 +151,23 @@ def main() -> None:
                     sounds[f"{label}, strength {strength:g}"] = noisy - strength * removed
             for label, samples in sounds.items():
                 errors = word_errors(said, recognise(samples[0]))
-                rates.setdefault(label, []).append(100 * errors / len(said))
+                rates.setdefault(label, {}).setdefault(original, []).append(100 * errors / len(said))
     if not rates:
         sys.exit(f"no file in {arguments.speech} is named like GRID's, s1_bbaf2n.wav")
-    write(rates, arguments)
+    write(rates, len(speakers), arguments)
 
 
-def write(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:
-    """The rates as JSON and as a table, each with its difference from the noisy speech."""
+def write(rates: dict[str, dict[str, list[float]]], n_speakers: int, arguments: argparse.Namespace) -> None:
+    """The rates as JSON and as a table, each with its difference from the noisy speech.
+
+    The copies of a sentence are averaged first: they share their words and voice, so the intervals are those
+    of the sentences.
+    """
     rows, values = [], {}
-    for label, column in rates.items():
+    columns = {label: [np.mean(copies) for copies in found.values()] for label, found in rates.items()}
+    for label, column in columns.items():
         found = summarise(column)
-        change = summarise(np.subtract(column, rates["noisy"]))
+        change = summarise(np.subtract(column, columns["noisy"]))
         values[label] = {"word_error_rate": vars(found), "less_noisy": vars(change)}
         rows.append(
             f"| {label} | {found.mean:.1f} | {found.low:.1f} to {found.high:.1f} "
@@ -165,6 +175,8 @@ def write(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:
         )
     stamp = {
         "sentences": len(rates["noisy"]),
+        "noisy versions of each": arguments.copies,
+        "speakers": n_speakers,
         "split": arguments.split,
         "recogniser": f"pocketsphinx {importlib.metadata.version('pocketsphinx')}, en-us, grammar of GRID",
         "systems": {name: describe_system(name) for name in arguments.model},
@@ -177,8 +189,9 @@ def write(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:
         "# Does enhancing help a recogniser?",
         f"Made by\n\n    {command}",
         f"{header}\n" + "\n".join(rows),
-        "The same sentences in all rows; above 0 in the column 'less noisy' enhancing harms.",
-        "\n".join(f"- {key}: {value}" for key, value in stamp.items()),
+        "The same recordings in all rows; above 0 in the column 'less noisy' enhancing harms. The intervals "
+        "are over the sentences, each the mean of its noisy versions.",
+        "\n".join(f"- {line}" for line in stamp_lines(stamp)),
     )
     arguments.table.parent.mkdir(parents=True, exist_ok=True)
     arguments.table.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

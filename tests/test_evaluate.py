@@ -153,11 +153,11 @@ def test_another_rate_or_number_of_channels_is_an_error_of_that_file(folders, ca
     errors = {(s.file, s.system): s.error for s in result.failed}
     assert set(errors) == {("a.wav", "noisy"), ("a.wav", "better"), ("b.wav", "better")}
     assert "8000 Hz and the noisy file 16000 Hz" in errors["a.wav", "noisy"]
-    assert "2 channels and the noisy file 1" in errors["b.wav", "better"]
+    assert "2 and the noisy file 1 channels" in errors["b.wav", "better"]
     assert np.isfinite(score_of(result, "b.wav").values["snr"])
     arguments = ["evaluate", "--noisy", str(folders / "noisy"), "--clean", str(folders / "clean"), "-q"]
     assert run([*arguments, "--metrics", "snr"]) == 1
-    assert "a.wav (noisy)" in capsys.readouterr().err
+    assert "miase: a.wav: error: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_outputs_that_got_worse_hold_the_original(folders, tmp_path, capsys, mon
         assert samples == pytest.approx(original, abs=1e-4 if file_format else 0)
         assert f"{target}: holds the original" in messages
     assert "nothing is left" in messages
-    assert "seem worse than before" in report.read_text(encoding="utf-8")
+    assert "seemed worse than before" in report.read_text(encoding="utf-8")
     assert not list(out.rglob("*.part"))
 
 
@@ -332,3 +332,16 @@ def test_only_the_start_of_long_files_is_judged(folders):
     noisy, better = (load(path)[0][0, : RATE // 4] for path in pair)
     assert part == pytest.approx(10 * np.log10(np.sum(better**2) / np.sum(noisy**2)), abs=1e-4)
     assert part != pytest.approx(whole, abs=1e-4)
+
+
+def test_a_report_states_its_command_without_what_changes_no_value(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    how = ["--metrics", "snr", "--metrics", "si_sdr", "-q"]
+    files = ["evaluate", "--noisy", str(folders / "noisy"), "--clean", "clean", "--enhanced", "better"]
+    assert run([*files, *how, "-o", "a.json", "--jobs", "1"]) == 0
+    assert run([*files, *how, "-o", "b.json", "--jobs", "2"]) == 0
+    assert (folders / "a.json").read_bytes() == (folders / "b.json").read_bytes()
+    command = json.loads((folders / "a.json").read_text())["stamp"]["command"]
+    assert command == "miase evaluate --noisy noisy --clean clean --enhanced better --metrics snr si_sdr"
+    assert run([*command.split()[1:], "-q", "-o", "c.json"]) == 0
+    assert (folders / "a.json").read_bytes() == (folders / "c.json").read_bytes()

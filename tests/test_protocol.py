@@ -1,6 +1,7 @@
 """The published table's rows, made from tiny folders."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from miase.cli import run
 from miase.evaluate import Options
 from miase.protocol import METRICS, PUBLISHED, ROWS, evaluate_n2n
-from miase.report import as_text
+from miase.report import as_markdown, as_text
+from miase.report.page import as_html
 from miase.sources import URBANSOUND_CLASSES
 from miase.writing import save
 from signals import speech_like, white
@@ -41,10 +43,11 @@ def test_every_row_has_its_noise_at_the_published_difficulty(folders):
         for row in ROWS:
             (snr_db,) = evaluation.column("noisy", "snr", row)
             assert abs(snr_db - PUBLISHED[row]["published: noisy"]["snr"]) < 5.1
-        text = as_text(evaluation)
-        assert "published: noise2noise" in text
-        assert "16.94" in text
-        assert "ours: speech of speech, noise of noise" in text
+        for write in (as_text, as_markdown, partial(as_html, summary_only=True)):
+            text = write(evaluation)
+            assert "published: noise2noise" in text
+            assert "16.94" in text
+            assert "ours: speech of speech, noise of noise" in text.split("Statistics")[0]
         assert evaluation.hear("white/s" + evaluation.scores[0].file.split("/s", 1)[1], "clean")[1] == RATE
 
 

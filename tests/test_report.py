@@ -12,7 +12,9 @@ import pytest
 from miase.errors import EvaluationError
 from miase.evaluate import Options, evaluate
 from miase.report import as_csv, as_html, as_json, as_markdown, as_text, write_report
-from miase.report.page import _png, _ticks
+from miase.report.page import _ticks
+from miase.report.players import _png
+from miase.report.tables import show
 from miase.writing import save
 from signals import speech_like, white
 
@@ -85,6 +87,17 @@ def test_markdown_and_text_have_the_noisy_row_and_name_the_files_with_trouble(ev
     assert "## How it was made" in markdown
 
 
+def test_trouble_that_all_systems_share_is_told_once(tmp_path):
+    for i, n in enumerate((8000, 7840, 7000)):
+        for part, length in (("noisy", 8000), ("clean", n)):
+            (tmp_path / part).mkdir(exist_ok=True)
+            save(tmp_path / part / f"{i}.wav", speech_like(0.5, RATE)[None, :length].astype(np.float32), RATE)
+    options = Options(metrics=("snr",), quiet=True)
+    text = as_text(evaluate(tmp_path / "noisy", tmp_path / "clean", (), ["wiener"], options))
+    assert text.count("  2.wav: error: ") == text.count("2.wav") - text.count("clean/2.wav") == 1
+    assert text.count("  1.wav: lengths differ by 160 samples") == text.count("1.wav") == 1
+
+
 class Page(HTMLParser):
     """Collects tags and their attributes, and checks that they close."""
 
@@ -117,8 +130,13 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):
     addresses = [
         v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")
     ]
+    links = [address for address in addresses if address.startswith("#")]
+    assert links
+    assert {link[1:] for link in links} == {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert addresses
-    assert all(address.startswith(("data:image/png;", "data:audio/flac;")) for address in addresses)
+    embedded = [address for address in addresses if address not in links]
+    assert embedded
+    assert all(address.startswith(("data:image/png;", "data:audio/flac;")) for address in embedded)
     assert "://" not in source
     assert "url(" not in source
     assert "@import" not in source
@@ -133,6 +151,19 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(evaluation):
     assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
 
 
+def test_a_summary_names_no_single_file_but_those_with_trouble(evaluation):
+    whole, short = json.loads(as_json(evaluation)), json.loads(as_json(evaluation, summary_only=True))
+    assert whole.pop("files")
+    assert short == whole
+    for write in (as_markdown, as_html):
+        text = write(evaluation, summary_only=True)
+        assert "Statistics" in text
+        assert "How it was made" in text
+        assert "05 <" not in text
+        assert "05 &lt;" not in text
+    assert "<audio" not in text
+
+
 def test_a_few_files_are_never_both_best_and_worst(tmp_path):
     for part, gain in (("noisy", 0.2), ("clean", 0.0)):
         (tmp_path / part).mkdir()
@@ -144,6 +175,14 @@ def test_a_few_files_are_never_both_best_and_worst(tmp_path):
     assert source.count("<audio") == 3 * 2
     assert "the 2 best files by snr" in source
     assert "the 1 worst files by snr" in source
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.004, "0.00"), (-0.006, "−0.01"), (np.nan, "–"), (-np.inf, "−∞"), (12.346, "12.35")],
+)
+def test_values_are_shown_in_short(value, text):
+    assert show(value, "snr") == text
 
 
 def test_pictures_are_png_of_the_asked_pixels():
@@ -166,6 +205,11 @@ def test_ticks_are_few_and_inside(low, high):
 
 
 def test_a_report_of_no_known_format_or_place_is_refused(evaluation, tmp_path):
+    with pytest.raises(EvaluationError, match=r"without single files.*\.json, \.md, \.html"):
+        write_report(evaluation, tmp_path / "scores.csv", summary_only=True)
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(EvaluationError, match="is a folder"):
+        write_report(evaluation, tmp_path / "folder.md")
     with pytest.raises(EvaluationError, match=r"must be one of \.csv, \.json, \.md, \.html"):
         write_report(evaluation, tmp_path / "scores.xlsx")
     (tmp_path / "file").write_text("")

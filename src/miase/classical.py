@@ -1,6 +1,6 @@
-"""Classical enhancement without training: a noise tracker and three gain functions, for comparison.
+"""Classical enhancement without training: a low-pass filter, a noise tracker and three gain functions.
 
-Each works on frames of 32 ms every 8 ms, under the square root of a Hann window at analysis and
+Those with a gain work on frames of 32 ms every 8 ms, under the square root of a Hann window at analysis and
 synthesis, at any sample rate. In the equations Y is the noisy spectrum, sigma^2 the power of the noise, gamma
 = |Y|^2 / sigma^2 the SNR a posteriori and xi the SNR a priori. Spectra have shape (frame, channel, freq).
 """
@@ -17,10 +17,33 @@ from miase.sounds import Samples
 Spectrum = npt.NDArray[np.complex128]
 Power = npt.NDArray[np.float64]
 
+CUTOFF = 2000.0  # Hz, of the low-pass filter
+LOW_PASS_SECONDS = 0.004  # to each side; the filter then falls from -1 to -40 dB within 300 Hz
 FRAME_SECONDS = 0.032
 FLOOR = 1e-12  # power of a bin below which all is digital silence: keeps quotients defined
 SMOOTHING = 0.96  # of the decision-directed SNR; the papers' 0.98 smears more and scores less
 LOWEST_SNR = 10 ** (-15 / 10)  # a priori, as by Cappe 1994: it limits the musical noise
+
+
+def low_pass(noisy: Samples, sample_rate: int) -> Samples:
+    """What is below 2 kHz, by a windowed sinc of 8 ms without delay: any claim on white noise has to beat it.
+
+    It knows nothing of speech or noise, yet at 16 kHz white noise loses three quarters of its power, and
+    speech little of its own.
+
+    Args:
+        noisy: the samples, shape (channel, time).
+        sample_rate: in Hz; up to 4 kHz all of the band is kept.
+
+    Returns:
+        The estimate, shape (channel, time).
+    """
+    half = round(LOW_PASS_SECONDS * sample_rate)
+    places = np.arange(-half, half + 1)
+    taps = np.sinc(min(2 * CUTOFF / sample_rate, 1.0) * places) * np.hanning(2 * half + 3)[1:-1]
+    taps /= taps.sum()
+    padded = np.pad(noisy.astype(np.float64), ((0, 0), (half, half)))
+    return np.stack([np.convolve(row, taps, mode="valid") for row in padded]).astype(np.float32)
 
 
 def spectral_subtraction(noisy: Samples, sample_rate: int) -> Samples:
@@ -102,9 +125,8 @@ def track_noise(power: Power) -> Power:
 
 
 def _first_noise(power: Power) -> Power:
-    sound = power[power.sum(axis=(1, 2)) > power.shape[2] * FLOOR][
-        3:253
-    ]  # the first frames are partly padding
+    sound = power[power.sum(axis=(1, 2)) > power.shape[2] * FLOOR]
+    sound = sound[3:253]  # the first frames are partly padding
     if len(sound) < 10:
         return np.asarray(np.maximum(power.mean(axis=0), FLOOR))
     smooth = np.mean([sound[i : len(sound) - 9 + i] for i in range(10)], axis=0)
@@ -162,6 +184,7 @@ class Classical:
 
 
 CLASSICAL = {
+    "low_pass": Classical(low_pass, "windowed sinc of 8 ms, 2 kHz, no delay"),
     "spectral_subtraction": Classical(
         spectral_subtraction, "Boll 1979, noise by Gerkmann and Hendriks 2012, frames of 32 ms every 8 ms"
     ),

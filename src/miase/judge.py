@@ -74,7 +74,7 @@ def speech_lost(estimate: Signal, noisy: Signal, sample_rate: int) -> Mapping[st
     voiced = (power > floor * 10 ** (ABOVE_FLOOR_DB / 10)) & (_periodicity(theirs) > PERIODIC)
     n_voiced = int(voiced.sum())
     if n_voiced < FEWEST_FRAMES:
-        raise UndefinedError(f"only {n_voiced} frames sound voiced; it takes {FEWEST_FRAMES}")
+        raise UndefinedError(f"{FEWEST_FRAMES} voiced frames are needed; there are only {n_voiced}")
     kept = np.mean(ours[voiced] ** 2, axis=-1) / power[voiced]
     return {"speech_lost": float(100 * np.mean(kept < 10 ** (-LOST_DB / 10)))}
 

@@ -192,7 +192,7 @@ def _check_partner(path: Path, samples: Samples, rate: int, noisy: Samples, samp
         )
     if len(samples) != len(noisy):
         raise EvaluationError(
-            f"{path} has {len(samples)} channels and the noisy file {len(noisy)}; they must agree"
+            f"{path} has {len(samples)} and the noisy file {len(noisy)} channels; they must agree"
         )
     difference = abs(samples.shape[1] - noisy.shape[1])
     if difference > LONGEST_CUT * sample_rate:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,4 +63,24 @@ def _version(package: str) -> str | None:
 
 def portable(argument: str) -> str:
     """A path as seen from here, so that a table names no folder of one machine; other arguments unchanged."""
-    return os.path.relpath(argument) if Path(argument).is_absolute() else argument
+    if not Path(argument).is_absolute():
+        return argument
+    try:
+        return os.path.relpath(argument)
+    except ValueError:  # on another drive
+        return Path(argument).name
+
+
+def command_line(verb: str, flags: Mapping[str, object]) -> str:
+    """The command that makes a report again, to be typed in this folder.
+
+    Args:
+        verb: of `miase`.
+        flags: their values by name; what is None, zero or empty is left out.
+    """
+    words = ["miase", verb]
+    for name, value in flags.items():
+        if value:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [name, *(portable(str(one)) for one in values)]
+    return shlex.join(words)

@@ -263,6 +263,7 @@ def evaluate(
     speech: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     noise: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     limit: int = 50,
+    summary_only: bool = False,
     quiet: Quiet = False,
 ) -> int:
     """Measure how good estimates or systems are, with clean speech or without.
@@ -278,8 +279,8 @@ def evaluate(
     enhanced: Path
         folders of estimates.
     model: str
-        systems to run: models as for enhance; spectral_subtraction, wiener, log_mmse; or, where they
-        are installed, noisereduce, rnnoise, deepfilternet, webrtc.
+        systems to run: models as for enhance; low_pass, spectral_subtraction, wiener, log_mmse; or, where
+        they are installed, noisereduce, rnnoise, deepfilternet, webrtc.
     metrics: str
         which, instead of the usual ones; dnsmos stands for its four.
     out: Path
@@ -300,19 +301,24 @@ def evaluate(
         with a protocol: folders with files named as in UrbanSound8K.
     limit: int
         with a protocol: utterances in each row.
+    summary_only: bool
+        leave single files out of the reports, their rows and their sounds.
     quiet: bool
         print no progress.
     """
     from contextlib import AbstractContextManager, nullcontext
+    from dataclasses import replace
 
     from miase.errors import EvaluationError
     from miase.evaluate import Evaluation, Options
     from miase.evaluate import evaluate as run
     from miase.protocol import evaluate_n2n
     from miase.report import as_text, check_report_path, write_report
+    from miase.report.tables import once_for_all_systems
+    from miase.stamp import command_line
 
     for path in out:
-        check_report_path(path)
+        check_report_path(path, summary_only)
     options = Options(metrics, jobs, seed, device, quiet, lead_in=lead_in)
     context: AbstractContextManager[Evaluation]
     if protocol is None and noisy is not None:
@@ -321,13 +327,22 @@ def evaluate(
         context = evaluate_n2n(speech, noise, model, options, limit)
     else:
         raise EvaluationError("give either --noisy DIR, or --protocol with --speech DIR and --noise DIR")
-    with context as evaluation:
+    # Without what changes no value: --jobs, -o, -q.
+    flags = {
+        "--noisy": noisy, "--clean": clean, "--enhanced": enhanced,
+        "--protocol": protocol, "--speech": speech, "--noise": noise, "--limit": protocol and limit,
+        "-m": model, "--metrics": metrics, "--seed": seed, "--lead-in": lead_in,
+        "--device": device if device != "cpu" else None,
+    }  # fmt: skip
+    command = command_line("evaluate", flags)
+    with context as found:
+        evaluation = replace(found, stamp={"command": command, **found.stamp})
         for path in out:
-            write_report(evaluation, path)
+            write_report(evaluation, path, summary_only)
         if not out:
             print(as_text(evaluation), end="")
-    for score in evaluation.failed:
-        print(f"miase: {score.file} ({score.system}): {score.error}", file=sys.stderr)
+    for line in once_for_all_systems(evaluation, evaluation.failed):
+        print(f"miase: {line}", file=sys.stderr)
     return 1 if evaluation.failed else 0
 
 

@@ -19,25 +19,36 @@ from miase.errors import EvaluationError
 from miase.evaluate import Evaluation, metric_row
 from miase.metrics import METRICS
 from miase.report.page import as_html
-from miase.report.tables import Table, file_table, problem_lines, remark, summary_tables
+from miase.report.tables import Table, file_table, problem_lines, remark, source_lines, summary_tables
 from miase.scoring import NOISY
 from miase.summary import Summary, compare, summarise
 
 
-def check_report_path(path: Path) -> None:
+def check_report_path(path: Path, summary_only: bool = False) -> None:
     """Raise EvaluationError when a report cannot have that name; better before the work than after it."""
-    if path.suffix.lower() not in WRITERS:
-        raise EvaluationError(f"{path} names no report; its suffix must be one of {', '.join(WRITERS)}")
+    allowed = [suffix for suffix in WRITERS if suffix != ".csv" or not summary_only]
+    if path.suffix.lower() not in allowed:
+        without = " without single files" if summary_only else ""
+        raise EvaluationError(
+            f"{path} names no report{without}; its suffix must be one of {', '.join(allowed)}"
+        )
+    if path.is_dir():
+        raise EvaluationError(f"{path} is a folder; name a file for the report")
 
 
-def write_report(evaluation: Evaluation, path: Path) -> None:
+def write_report(evaluation: Evaluation, path: Path, summary_only: bool = False) -> None:
     """Write a report in the format that the suffix names.
+
+    Args:
+        evaluation: what to write.
+        path: the file; folders that it needs are made.
+        summary_only: leave single files out; not in CSV, which holds nothing else.
 
     Raises:
         EvaluationError: the suffix names none, or the file cannot be written.
     """
-    check_report_path(path)
-    text = WRITERS[path.suffix.lower()](evaluation)
+    check_report_path(path, summary_only)
+    text = WRITERS[path.suffix.lower()](evaluation, summary_only)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
@@ -49,14 +60,13 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
 def as_text(evaluation: Evaluation) -> str:
     """The tables of means and what is to know of single files, for the terminal."""
     parts = [_text_table(table) for table in summary_tables(evaluation)]
-    if evaluation.published:
-        parts.insert(1, "\n".join(f"{key}: {evaluation.stamp[key]}" for key in ("ours", "published")))
-    parts.append("\n".join(problem_lines(evaluation)))
+    parts.insert(1, "\n".join(source_lines(evaluation)))
+    parts.append("\n".join(problem_lines(evaluation, has_file_table=False)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_csv(evaluation: Evaluation) -> str:
-    """One row for each file and system, below the stamp in lines that start with #."""
+def as_csv(evaluation: Evaluation, summary_only: bool = False) -> str:
+    """One row for each file and system, below the stamp in lines that start with #; there is no summary."""
     out = io.StringIO()
     for line in stamp_lines(evaluation.stamp):
         out.write(f"# {line}\n")
@@ -78,38 +88,45 @@ def as_csv(evaluation: Evaluation) -> str:
     return out.getvalue()
 
 
-def as_json(evaluation: Evaluation) -> str:
+def as_json(evaluation: Evaluation, summary_only: bool = False) -> str:
     """Everything: stamp, statistics, paired differences, the statistics of each group, and the files."""
     groups = {group: _statistics(evaluation, group) for group in evaluation.groups}
-    values = {
+    values: dict[str, Any] = {
         "stamp": evaluation.stamp,
         "statistics": _statistics(evaluation, None),
         "differences": _differences(evaluation),
         "groups": groups,
         "published": evaluation.published,
-        "files": [
+    }
+    if not summary_only:
+        values["files"] = [
             {
                 **asdict(score),
                 "seconds": round(score.seconds, 6),
                 "values": {name: _number(value) for name, value in score.values.items()},
             }
             for score in evaluation.scores
-        ],
-    }
+        ]
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_markdown(evaluation: Evaluation) -> str:
+def as_markdown(evaluation: Evaluation, summary_only: bool = False) -> str:
     """Tables of means, differences and files, and the stamp."""
-    tables = [*summary_tables(evaluation), file_table(evaluation)]
+    tables = list(summary_tables(evaluation))
     problems = "\n".join(
-        f"  - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in problem_lines(evaluation)
+        f"  - {line.strip()}" if line.startswith(" ") else f"- {line}"
+        for line in problem_lines(evaluation, not summary_only)
     )
     stamp = "\n".join(f"- {line}" for line in stamp_lines(evaluation.stamp))
     parts = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
     if problems:
-        parts.insert(-1, f"## Remarks\n\n{problems}")
-    return "\n\n".join(("# Evaluation", *parts, f"## How it was made\n\n{stamp}")) + "\n"
+        parts.append(f"## Remarks\n\n{problems}")
+    if not summary_only:
+        files = file_table(evaluation)
+        parts.append(f"## {files.title}\n\n{markdown_table(files)}")
+    sources = "\n".join(f"- {line}" for line in source_lines(evaluation))
+    parts = ["# Evaluation", sources, *parts, f"## How it was made\n\n{stamp}"]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 WRITERS = {".csv": as_csv, ".json": as_json, ".md": as_markdown, ".html": as_html}

@@ -1,35 +1,20 @@
 """An evaluation as one page of HTML that needs no network: tables, distributions, sounds and spectrograms."""
 
-import base64
 import html
 import math
-import struct
-import tempfile
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from miase.errors import MiaseError
 from miase.evaluate import Evaluation, metric_row
-from miase.report.tables import Table, file_table, leading_metric, problem_lines, show, summary_tables
+from miase.report.players import extremes
+from miase.report.tables import Table, file_table, problem_lines, source_lines, summary_tables
 from miase.scoring import NOISY
-from miase.sounds import Samples
 from miase.summary import summarise
-from miase.writing import save
-
-N_SHOWN = 5  # best and worst files of each system
-PLAYED_SECONDS = 6.0
-WIDTH, HEIGHT = 320, 160  # of a spectrogram in pixels, at most
-RANGE_DB = 70.0
 
 Levels = npt.NDArray[np.float64]
 Scale = Callable[[float], str]  # value -> horizontal place
-
-# Colours of a spectrogram from silent to loud, between which it is interpolated.
-COLOURS = ((8, 8, 32), (60, 20, 110), (150, 35, 110), (220, 80, 60), (250, 170, 50), (255, 250, 210))
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5c6670; --line: #d5dae0;
@@ -41,10 +26,23 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var
   max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2.2rem }
 h3 { margin: 1.4rem 0 .3rem }
-p.note { color: var(--soft) }
+h3, figcaption, li { overflow-wrap: anywhere }
+p.note { color: var(--soft); margin: .3rem 0 .6rem }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .6rem 0; border: 1px solid var(--line);
+  border-width: 1px 0 }
+a { color: var(--mark); text-decoration: none }
+a:hover { text-decoration: underline }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
-th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap }
+th, td { padding: .2rem .6rem; text-align: left; white-space: nowrap }
+th, tr.first td { border-top: 1px solid var(--line) }
+th { border-top: 0; vertical-align: bottom }
+tr:last-child td { border-bottom: 1px solid var(--line) }
+tbody tr:hover { background: color-mix(in srgb, var(--mark) 8%, transparent) }
+td.again { color: var(--soft) }
+.number { text-align: right }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr));
+  gap: 0 2rem }
 svg { width: 100%; max-width: 46rem; height: auto; display: block }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink) }
 svg .soft { fill: var(--soft) }
@@ -54,18 +52,29 @@ svg .noisy { fill: var(--soft); stroke: var(--soft) }
 svg .line { stroke: var(--ink); stroke-width: 1.5 }
 svg .interval { stroke-width: 3.5 }
 svg .mean { fill: var(--ink) }
-.sounds { display: flex; flex-wrap: wrap; gap: 1rem }
-figure { margin: 0; width: 20rem; max-width: 100% }
+.sounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1rem }
+figure { margin: 0 }
 figure img { width: 100%; display: block; background: #080820 }
-audio { width: 100% }
+audio { width: 100%; margin-top: .3rem }
 summary { cursor: pointer }
 pre { white-space: pre-wrap; font-size: 12px }
 """
 
 
-def as_html(evaluation: Evaluation) -> str:
+def as_html(evaluation: Evaluation, summary_only: bool = False) -> str:
     """The page. Its policy forbids the browser to load anything from anywhere."""
     n_files = len(evaluation.column(NOISY, evaluation.metrics[0]))
+    sections = [
+        *(_table(table) for table in summary_tables(evaluation)),
+        _problems(evaluation, summary_only),
+        "<h2>Distributions</h2>",
+        '<p class="note">Box: middle half of the files, with the median; line: 5 to 95 %; dot and bar: mean '
+        "with its 95 % interval.</p>",
+        f'<div class="plots">{"".join(_distribution(evaluation, name) for name in evaluation.metrics)}</div>',
+        *([] if summary_only else _files(evaluation)),
+        f"<h2>How it was made</h2>{_nested(evaluation.stamp)}",
+    ]
+    links, body = _with_links("\n".join(part for part in sections if part))
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>',
@@ -76,19 +85,27 @@ def as_html(evaluation: Evaluation) -> str:
         "<h1>Evaluation</h1>",
         f"<p>{n_files} files, {_text(', '.join(evaluation.systems))}; "
         f"{'compared with clean speech' if evaluation.has_clean else 'judged without clean speech'}.</p>",
-        *(_table(table) for table in summary_tables(evaluation)),
-        _problems(evaluation),
-        "<h2>Distributions</h2>",
-        '<p class="note">Box: middle half of the files, with the median; line: 5 to 95 %; dot and bar: mean '
-        "with its 95 % interval.</p>",
-        *(_distribution(evaluation, name) for name in evaluation.metrics),
-        *_extremes(evaluation),
-        "<h2>All files</h2><details><summary>Show the table</summary>",
-        f"{_table(file_table(evaluation), '')}</details>",
-        f"<h2>How it was made</h2>{_nested(evaluation.stamp)}",
+        *(f'<p class="note">{_text(line)}</p>' for line in source_lines(evaluation)),
+        f"<nav>{links}</nav>",
+        body,
         "</body></html>",
     ]
-    return "\n".join(part for part in parts if part) + "\n"
+    return "\n".join(parts) + "\n"
+
+
+def _with_links(body: str) -> tuple[str, str]:
+    """Links to the sections of a page, and the page with the places that they lead to."""
+    first, *sections = body.split("<h2>")
+    places = [f'<h2 id="part{i}">{section}' for i, section in enumerate(sections, 1)]
+    titles = [section.split("</h2>", 1)[0] for section in sections]
+    links = "\n".join(f'<a href="#part{i}">{title}</a>' for i, title in enumerate(titles, 1))
+    return links, first + "".join(places)
+
+
+def _files(evaluation: Evaluation) -> Iterator[str]:
+    yield from extremes(evaluation)
+    yield "<h2>All files</h2><details><summary>Show the table</summary>"
+    yield f"{_table(file_table(evaluation), '')}</details>"
 
 
 def _text(text: object) -> str:
@@ -97,15 +114,33 @@ def _text(text: object) -> str:
 
 def _table(table: Table, title: str | None = None) -> str:
     title = table.title if title is None else title
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>\n" for row in table.rows)
+    numbers = [all(_is_number(cell) for cell in column) for column in zip(*table.rows, strict=True)]
+    classes = ["number" if is_number else "" for is_number in numbers] or [""] * len(table.header)
+    rows, before = [], ""
+    for row in table.rows:
+        kinds = ("again", *classes[1:]) if row[0] == before else classes
+        start = "<tr>" if row[0] == before else "<tr class=first>"
+        rows.append(f"{start}{_cells('td', row, kinds)}</tr>\n")
+        before = row[0]
     heading = f"<h2>{_text(title)}</h2>" if title else ""
-    grid = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
+    head = _cells("th", table.header, classes)
+    grid = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(rows)}</tbody></table>"
     return f'{heading}<div class="scroll">{grid}</div>'
 
 
-def _problems(evaluation: Evaluation) -> str:
-    lines = list(problem_lines(evaluation))
+def _cells(tag: str, texts: Sequence[str], classes: Sequence[str]) -> str:
+    return "".join(
+        f"<{tag}{f' class={kind}' if kind else ''}>{_text(text)}</{tag}>"
+        for text, kind in zip(texts, classes, strict=True)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return not cell.strip("0123456789.−–∞± ")
+
+
+def _problems(evaluation: Evaluation, summary_only: bool) -> str:
+    lines = list(problem_lines(evaluation, not summary_only))
     return f"<h2>Remarks</h2><pre>{_text(chr(10).join(lines))}</pre>" if lines else ""
 
 
@@ -124,34 +159,41 @@ def _distribution(evaluation: Evaluation, metric: str) -> str:
     columns = [np.array(evaluation.column(system, metric)) for system in evaluation.systems]
     finite = [values[np.isfinite(values)] for values in columns]
     everything = np.concatenate(finite)
-    unit = metric_row(metric).unit
-    heading = f"<h3>{metric}{f' ({unit})' if unit else ''}</h3>"
+    row = metric_row(metric)
+    better = "" if metric == "energy_kept" else f"{'higher' if row.higher_is_better else 'lower'} is better"
+    about = ", ".join(part for part in (row.unit, better) if part)
+    heading = f'<h3>{metric}</h3><p class="note">{about}</p>'
     if not everything.size:
-        return f'{heading}<p class="note">No file has a value.</p>'
+        return f'<div>{heading}<p class="note">No file has a value.</p></div>'
     low, high = float(everything.min()), float(everything.max())
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    left, right, row = 170, 710, 30
+    left, right, height = 160, 530, 30
 
     def x(value: float) -> str:
         return f"{left + (value - low) / (high - low) * (right - left):.1f}"
 
-    bottom = row * len(columns) + 6
+    bottom = height * len(columns) + 6
     marks = []
     for value in _ticks(low, high):
         at = x(value)
         marks.append(f'<line class="grid" x1="{at}" x2="{at}" y1="0" y2="{bottom}"/>')
-        marks.append(f'<text class="soft" x="{at}" y="{bottom + 14}" text-anchor="middle">{value:g}</text>')
+        marks.append(
+            f'<text class="soft" x="{at}" y="{bottom + 14}" text-anchor="middle">{_minus(value)}</text>'
+        )
     for i, (system, values) in enumerate(zip(evaluation.systems, finite, strict=True)):
-        y = row * i + row // 2 + 3
+        y = height * i + height // 2 + 3
         label = system if len(system) <= 22 else system[:10] + "…" + system[-10:]
         marks.append(f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{_text(label)}</text>')
         if values.size:
             style = "box noisy" if system == NOISY else "box"
             marks.append(_box(values, evaluation.seed, x, y, style))
     name = f"Distribution of {metric} over the files, by system"
-    return (
-        f'{heading}<svg viewBox="0 0 740 {bottom + 20}" role="img" aria-label="{name}">{"".join(marks)}</svg>'
-    )
+    picture = f'<svg viewBox="0 0 550 {bottom + 20}" role="img" aria-label="{name}">{"".join(marks)}</svg>'
+    return f"<div>{heading}{picture}</div>"
+
+
+def _minus(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def _box(values: Levels, seed: int, x: Scale, y: int, style: str) -> str:
@@ -176,109 +218,3 @@ def _ticks(low: float, high: float) -> Iterator[float]:
     step *= next(factor for factor in (5, 2, 1) if (high - low) / (factor * step) >= 4)
     for i in range(math.ceil(low / step), math.floor(high / step) + 1):
         yield round(i * step, 10)
-
-
-# ---- sounds
-
-
-def _extremes(evaluation: Evaluation) -> Iterator[str]:
-    """The best and the worst files of each system, with their sounds."""
-    metric = leading_metric(evaluation)
-    for system in evaluation.systems[1:] or (NOISY,):
-        ranked = _ranked(evaluation, system, metric)
-        n_best = min(N_SHOWN, (len(ranked) + 1) // 2)
-        n_worst = min(N_SHOWN, len(ranked) - n_best)
-        what = metric if system == NOISY else f"the change of {metric}"
-        for title, chosen in (("best", ranked[:n_best]), ("worst", ranked[::-1][:n_worst])):
-            if chosen:
-                yield f"<h2>{_text(system)}: the {len(chosen)} {title} files by {_text(what)}</h2>"
-                yield from (_sounds(evaluation, file, system, text) for file, text in chosen)
-
-
-def _ranked(evaluation: Evaluation, system: str, metric: str) -> list[tuple[str, str]]:
-    """Files from best to worst, each with its values in words."""
-    sign = 1 if metric_row(metric).higher_is_better else -1
-    scores = {(score.file, score.system): score.values[metric] for score in evaluation.scores}
-    found = []
-    for file in dict.fromkeys(score.file for score in evaluation.scores):
-        before, after = scores[file, NOISY], scores[file, system]
-        gain = after if system == NOISY else after - before
-        if math.isfinite(gain):
-            change = "" if system == NOISY else f"{show(before, metric)} → "
-            found.append((-sign * gain, file, f"{metric} {change}{show(after, metric)}"))
-    return [(file, text) for _, file, text in sorted(found)]
-
-
-def _sounds(evaluation: Evaluation, file: str, system: str, text: str) -> str:
-    names = [NOISY, *([system] if system != NOISY else []), *(["clean"] if evaluation.has_clean else [])]
-    try:
-        sounds = {name: evaluation.hear(file, name) for name in names}
-    except MiaseError as error:
-        return f'<h3>{_text(file)}</h3><p class="note">{_text(error)}</p>'
-    noisy, sample_rate = sounds[NOISY]
-    n = round(PLAYED_SECONDS * sample_rate)
-    loudest = float(np.quantile(_levels(noisy[0, :n], sample_rate), 0.998))
-    figures = []
-    for name, (samples, rate) in sounds.items():
-        excerpt = samples[:2, :n]
-        picture = _png(_pixels(_levels(excerpt[0], rate), loudest))
-        label = f"{file}, {name}"
-        figures.append(
-            f'<figure><figcaption>{_text(name)}</figcaption><img alt="Spectrogram of {_text(label)}" '
-            f'src="data:image/png;base64,{_base64(picture)}">'
-            f'<audio controls preload="metadata" aria-label="{_text(label)}" '
-            f'src="data:audio/flac;base64,{_base64(_flac(excerpt, rate))}"></audio></figure>'
-        )
-    seconds = noisy.shape[1] / sample_rate
-    note = f"{text}; 0 to {sample_rate / 2000:g} kHz"
-    if seconds > PLAYED_SECONDS:
-        note += f"; the first {PLAYED_SECONDS:g} s of {seconds:.1f}"
-    heading = f'<h3>{_text(file)}</h3><p class="note">{_text(note)}</p>'
-    return f'{heading}<div class="sounds">{"".join(figures)}</div>'
-
-
-def _levels(samples: Samples, sample_rate: int) -> Levels:
-    """Spectrogram in dB of samples (time,): shape (freq, frame), not larger than a picture."""
-    length = max(2, round(0.032 * sample_rate))
-    hop = max(length // 4, -(-len(samples) // WIDTH))
-    padded = np.pad(samples.astype(np.float64), length // 2)
-    cut = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop][:WIDTH]
-    power = np.abs(np.fft.rfft(cut * np.hanning(length + 1)[:-1])) ** 2
-    n_rows = min(HEIGHT, power.shape[1])
-    edges = np.linspace(0, power.shape[1], n_rows + 1).astype(int)[:-1]
-    mean = np.add.reduceat(power, edges, axis=1) / np.diff(np.append(edges, power.shape[1]))
-    return np.asarray(10 * np.log10(np.maximum(mean.T, 1e-10)))
-
-
-def _pixels(levels: Levels, loudest: float) -> npt.NDArray[np.uint8]:
-    """Numbers of the palette, high frequencies on top."""
-    share = np.clip(1 + (levels - loudest) / RANGE_DB, 0, 1)
-    return np.asarray(np.rint(255 * share[::-1]), np.uint8)
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A picture with a palette: PNG specification, third edition, section 11."""
-    steps = np.linspace(0, len(COLOURS) - 1, 256)
-    palette = np.stack(
-        [np.interp(steps, range(len(COLOURS)), [colour[i] for colour in COLOURS]) for i in range(3)], axis=1
-    )
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    rows = np.pad(pixels, ((0, 0), (1, 0))).tobytes()  # each row starts with 0: no filter
-    body = chunk(b"IHDR", header) + chunk(b"PLTE", np.rint(palette).astype(np.uint8).tobytes())
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
-
-
-def _flac(samples: Samples, sample_rate: int) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sound.flac"
-        save(path, np.clip(samples, -1, 1), sample_rate)
-        return path.read_bytes()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

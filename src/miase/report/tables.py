@@ -11,8 +11,6 @@ from miase.scoring import NOISY, Score
 from miase.summary import Summary, compare, summarise
 
 LEADING = ("pesq_wb", "si_sdr", "stoi", "dnsmos_ovrl")  # the first that was asked for ranks the files
-
-
 MOST_WITH_STD = 6  # columns that have room for a deviation
 
 
@@ -31,7 +29,8 @@ def show(value: float, metric: str) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{2 if metric_row(metric).unit else 3}f}".replace("-", "−")
+    digits = 2 if metric_row(metric).unit else 3
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: there is no −0.00
 
 
 def summary_tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -41,6 +40,11 @@ def summary_tables(evaluation: Evaluation) -> Iterator[Table]:
     yield _statistics(evaluation)
     if len(evaluation.systems) > 2:
         yield _between(evaluation)
+
+
+def source_lines(evaluation: Evaluation) -> list[str]:
+    """What the numbers beside a published table are made of; nothing where there is none."""
+    return [f"{key}: {evaluation.stamp[key]}" for key in ("ours", "published") if evaluation.published]
 
 
 def file_table(evaluation: Evaluation) -> Table:
@@ -69,21 +73,34 @@ def remark(score: Score) -> str:
     return "; ".join((*parts, *(f"{', '.join(names)}: {reason}" for reason, names in names_of.items())))
 
 
-def problem_lines(evaluation: Evaluation) -> Iterator[str]:
+def problem_lines(evaluation: Evaluation, has_file_table: bool = True) -> Iterator[str]:
     """What a reader of the means has to know about single files, the first three of each kind."""
     for what, found in (
         ("could not be judged", evaluation.failed),
-        ("seem worse than before", [score for score in evaluation.scores if score.worse]),
-        ("were cut to a common length", [score for score in evaluation.scores if score.warnings]),
-        ("have undefined values", [score for score in evaluation.scores if _undefined(score)]),
+        ("seemed worse than before", [score for score in evaluation.scores if score.worse]),
+        ("got cut to a common length", [score for score in evaluation.scores if score.warnings]),
+        ("had undefined values", [score for score in evaluation.scores if _undefined(score)]),
     ):
         if found:
             files = len({score.file for score in found})
             yield f"{files} of {_n_files(evaluation)} files {what}:"
-            shown = found if what.startswith("seem") else found[:3]
-            yield from (f"  {score.file} ({score.system}): {remark(score)}" for score in shown)
-            if len(found) > len(shown):
-                yield f"  and {len(found) - len(shown)} more, in the table of files"
+            lines = once_for_all_systems(evaluation, found)
+            shown = lines if what.startswith("seemed") else lines[:3]
+            yield from (f"  {line}" for line in shown)
+            if len(lines) > len(shown):
+                where = "in the table of files" if has_file_table else "in a report (-o scores.html)"
+                yield f"  and {len(lines) - len(shown)} more, {where}"
+
+
+def once_for_all_systems(evaluation: Evaluation, scores: Sequence[Score]) -> list[str]:
+    """Lines "file (systems): remark"; without systems where all share it: it is the trouble of the file."""
+    systems_of: dict[tuple[str, str], list[str]] = {}
+    for score in scores:
+        systems_of.setdefault((score.file, remark(score)), []).append(score.system)
+    return [
+        f"{file}: {text}" if len(names) == len(evaluation.systems) else f"{file} ({', '.join(names)}): {text}"
+        for (file, text), names in systems_of.items()
+    ]
 
 
 def _undefined(score: Score) -> bool:
@@ -110,7 +127,7 @@ def _means(evaluation: Evaluation) -> Table:
             cells = []
             for values, name in zip(columns, evaluation.metrics, strict=True):
                 summary = summarise(values, evaluation.seed)
-                std = f" ± {show(summary.std, name)}" if with_std else ""
+                std = f" ± {show(summary.std, name)}" if with_std and summary.n > 1 else ""
                 cells.append(show(summary.mean, name) + std)
             rows.append((group or "all", system, str(len(columns[0])), *cells))
         for label, means in evaluation.published.get(group or "", {}).items():
