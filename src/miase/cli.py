@@ -1,6 +1,7 @@
 """The command line: its verbs, and how errors become messages and exit codes.
 
-Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 130 interrupted. The verbs
+Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 3 an adaptation was no better and
+kept the weights it began with, 130 interrupted. The verbs
 themselves stand in ``verbs.py`` and are imported only when they are called, so ``--help`` answers at once.
 """
 
@@ -18,6 +19,8 @@ from miase.errors import ConfigError, MiaseError
 VERBS = {
     "enhance": "Take the noise out of recordings.",
     "train": "Train a model on a folder of noisy recordings; no clean speech is needed.",
+    "audit": "Say what a folder of noisy recordings is worth as material to learn from.",
+    "adapt": "Fit a model to noisy recordings, in minutes; no clean speech is needed.",
     "corpus": "Make noisy recordings from speech and noise, to train or to test with.",
     "evaluate": "Measure how good estimates or systems are, with clean speech or without.",
     "doctor": "Show versions, devices, codecs and weights.",

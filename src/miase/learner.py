@@ -53,9 +53,10 @@ class Learner:
         """One step of the optimizer; returns the parts of the loss."""
         settings, step = self.config.training, self.progress.step
         objective = self.objective
-        # Without a source of noise but the residual, the warm-up would teach the network to do nothing.
-        has_noise = set(self.config.objective.noise) != {"residual"}
-        if self.config.objective.name == "iddp" and has_noise and step < self.config.objective.warmup_steps:
+        # Without a source of noise but the residual, the warm-up would teach the network to do nothing; a
+        # run that starts from a model needs none.
+        warms_up = set(self.config.objective.noise) != {"residual"} and not settings.start
+        if self.config.objective.name == "iddp" and warms_up and step < self.config.objective.warmup_steps:
             objective = OBJECTIVES["noisy_target"]
         self.model.train()
         lr = settings.lr * self._lr_factor()
@@ -134,7 +135,9 @@ class Learner:
 
     def _update_average(self) -> None:
         step = self.progress.step
-        decay = min(self.config.training.average_decay, step / (step + 10))
+        decay = self.config.training.average_decay
+        if not self.config.training.start:  # random weights must not linger in the average
+            decay = min(decay, step / (step + 10))
         current = self.model.module.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,8 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from miase.card import write_card
-from miase.checkpoint import save_pretrained, written_whole
-from miase.config import RunConfig, TrainingConfig, dump_toml
+from miase.checkpoint import load_pretrained, read_config, save_pretrained, written_whole
+from miase.config import ModelConfig, RunConfig, TrainingConfig, dump_toml, to_dict
 from miase.dataset import (
     VALID_EPOCH,
     Examples,
@@ -40,6 +40,7 @@ from miase.learner import Learner, Progress
 from miase.manifest import discover
 from miase.models import build_model
 from miase.objectives import OBJECTIVES, Objective
+from miase.registry import resolve
 from miase.resume import Checkpoints, saved_steps
 from miase.sounds import AudioInfo
 from miase.training_log import TrainingLog
@@ -67,7 +68,13 @@ class TrainResult:
 
 
 def fit(
-    noisy_dir: Path, out: Path, config: RunConfig, *, resume: bool = False, quiet: bool = False
+    noisy_dir: Path,
+    out: Path,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    recordings: Recordings | None = None,
 ) -> TrainResult:
     """Train a network and write ``out/config.toml``, ``checkpoints/``, ``metrics.jsonl`` and ``model/``.
 
@@ -77,12 +84,14 @@ def fit(
         config: all settings; one of ``max_steps`` and ``max_minutes`` must be set.
         resume: go on from the last checkpoint in ``out``.
         quiet: show no progress.
+        recordings: those of the folder to learn from; by default all.
 
     Raises:
         ConfigError: a setting cannot be used, as an unknown objective or a device that is not there.
         TrainingError: the run cannot start or resume, or it diverged or collapsed.
         CorpusError: the folder cannot serve this objective.
     """
+    config = _with_network_of_start(config)
     settings = config.training
     objective = _objective(config)
     _check_start(settings, out, resume)
@@ -90,7 +99,7 @@ def fit(
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
     fabric = _fabric(settings)
-    recordings = find_recordings(discover(noisy_dir), noisy_dir)
+    recordings = recordings or find_recordings(discover(noisy_dir), noisy_dir)
     examples, valid_examples, n_valid = _examples(recordings, noisy_dir, objective, config)
     checkpoints = Checkpoints(out / CHECKPOINTS_NAME, recordings.fingerprint())
     learner = _learner(config, objective, fabric, checkpoints if resume else None)
@@ -140,6 +149,22 @@ def _objective(config: RunConfig) -> Objective:
     return OBJECTIVES[name]
 
 
+def _with_network_of_start(config: RunConfig) -> RunConfig:
+    """Take the network's settings from the model that the run starts from, if there is one."""
+    start = config.training.start
+    if not start:
+        return config
+    theirs, _ = read_config(resolve(start))
+    ours, usual = to_dict(config.model), to_dict(ModelConfig())
+    for name, value in to_dict(theirs).items():
+        if ours[name] not in (value, usual[name]):
+            raise ConfigError(
+                f"{name} is {ours[name]!r}, and {value!r} in the model {start} that the run starts from; "
+                f"leave it out"
+            )
+    return replace(config, model=theirs)
+
+
 def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:
     if settings.max_steps == 0 and settings.max_minutes == 0:
         raise ConfigError("the run has no end; give --max-steps or --max-minutes")
@@ -184,8 +209,13 @@ def _examples(
 def _learner(
     config: RunConfig, objective: Objective, fabric: Fabric, checkpoints: Checkpoints | None
 ) -> Learner:
-    """Give the learner at its beginning, or where the last checkpoint stands."""
-    model = build_model(config.model)
+    """Give the learner at its beginning, or where the last checkpoint stands.
+
+    A run that starts from a model takes its weights for the average, too: it moves away from them slowly.
+    """
+    start = config.training.start
+    model = load_pretrained(resolve(start)) if start else build_model(config.model)
+    model.norms_are_frozen = config.training.freeze_norms
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.training.lr)
     progress = checkpoints.restore(model, average, optimizer) if checkpoints else Progress()
