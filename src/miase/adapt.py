@@ -1,9 +1,9 @@
 """The verb ``adapt``: fit a model to one's own noisy recordings, and keep the result only where it is better.
 
-First the folder is looked through (``audit.py``); of its recordings those with speech are learned from, copies
-once. Then the model goes on learning from where it stands, by denoising twice: the first pass is the moving
-average of the weights, which leaves the model it began with but slowly, and the noise of the second pass is
-the domain's own. Last, both models are compared on recordings that were held out (``gate.py``).
+First the folder is looked through (``audit.py``); those of its recordings that hold speech are learned from,
+copies once. Then the model goes on learning from where it stands, by denoising twice: the first pass is the
+moving average of the weights, which leaves the model it began with but slowly, and the noise of the second
+pass is the domain's own. Then the weights are taken half way back (`blended`). Last, both models are compared on recordings that were held out (``gate.py``).
 
     NEW/config.json, model.safetensors, README.md    the model for ``-m NEW``
     NEW/adaptation.json                              how it came about: state, base model, audit, figures
@@ -19,20 +19,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import miase
 from miase.audit import Audit, audit
-from miase.checkpoint import CARD_NAME, load_pretrained, read_config, save_pretrained, written_whole
+from miase.checkpoint import (
+    CARD_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    load_pretrained,
+    read_config,
+    save_pretrained,
+    written_whole,
+)
 from miase.config import AdaptConfig, DataConfig, ObjectiveConfig, RunConfig, TrainingConfig, to_dict
 from miase.dataset import Recordings, split_recordings
 from miase.enhance import Enhancer
 from miase.errors import CorpusError, TrainingError
 from miase.gate import Comparison, compare
+from miase.models import DCUNet
 from miase.registry import resolve
 from miase.train import TrainResult, fit
 
 STATE_NAME = "adaptation.json"
 RUN_NAME = "run"
 HELD_OUT = 0.15  # of the recordings
+BLEND = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,16 +93,18 @@ def adapt(
     """
     config = config or AdaptConfig()
     base = resolve(model)
-    state = _begin(out, base, model, noisy_dir)
+    state = _begin(out, base, model, config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     before = Enhancer(load_pretrained(base), config.device)
     found = audit(noisy_dir, before, quiet=quiet)
     on_audit(found)
     if reason := found.refusal():
         raise CorpusError(f"{noisy_dir} cannot serve to adapt a model: {reason}")
-    if not (out / STATE_NAME).exists():
-        _keep(out, base, _card(model, base, found, config, "is not finished", None))
-    state |= {"settings": to_dict(config), "audit": dict(found.facts()), "warnings": [*found.warnings()]}
+    state |= {"audit": dict(found.facts()), "warnings": [*found.warnings()]}
     _write_state(out, state)
+    if not (out / CARD_NAME).exists():
+        _keep(out, base, _card(model, base, found, config, "is not finished", None))
     recordings = Recordings(tuple(recording.info for recording in found.useful), found.failures)
     try:
         training = fit(
@@ -106,12 +120,13 @@ def adapt(
     if not training.finished:
         return Adaptation(found, training, None)
     _, held_out = split_recordings(recordings, HELD_OUT)
-    after = Enhancer(load_pretrained(training.model_dir), config.device)
+    adapted = blended(load_pretrained(base), load_pretrained(training.model_dir), BLEND)
+    after = Enhancer(adapted, config.device)
     comparison = compare(before, after, held_out)
     what = "passed the comparison" if comparison.passed else "did not pass the comparison"
     card = _card(model, base, found, config, what, (training, comparison))
     if comparison.passed:
-        save_pretrained(after.model.cpu(), out, card)
+        save_pretrained(adapted.cpu(), out, card)
     else:
         _keep(out, base, card)
     state |= {
@@ -122,6 +137,24 @@ def adapt(
     }
     _write_state(out, state)
     return Adaptation(found, training, comparison)
+
+
+def blended(first: DCUNet, second: DCUNet, share: float) -> DCUNet:
+    """Weights on the straight line from one network to another that went on learning from it.
+
+    Wortsman et al. 2022 ("Robust fine-tuning of zero-shot models"): between the two lie weights that have most
+    of what the second learned, and have forgotten less of what the first could.
+
+    Args:
+        first: the network to go from; it becomes the result.
+        second: the one to go to.
+        share: of the way; 1 gives the second.
+    """
+    theirs = second.state_dict()
+    for name, value in first.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name], share)
+    return first
 
 
 def run_config(config: AdaptConfig, start: str) -> RunConfig:
@@ -143,14 +176,20 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
     )
 
 
-def _begin(out: Path, base: Path, model: str, noisy_dir: Path) -> dict[str, Any]:
+def _begin(out: Path, base: Path, model: str, config: AdaptConfig) -> dict[str, Any]:
     """The state of an adaptation that goes on, or of a new one.
 
     Raises:
         TrainingError: the folder holds something else.
     """
     _, digest = read_config(base)
-    mine = {"miase": miase.__version__, "state": "begun", "model": model, "model_sha256": digest}
+    mine: dict[str, Any] = {
+        "miase": miase.__version__,
+        "state": "begun",
+        "model": model,
+        "model_sha256": digest,
+    }
+    mine |= {"settings": to_dict(config)}
     path = out / STATE_NAME
     if not path.exists():
         if out.exists() and any(out.iterdir()):
@@ -158,7 +197,7 @@ def _begin(out: Path, base: Path, model: str, noisy_dir: Path) -> dict[str, Any]
         return mine
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        done, theirs = state["state"] != "begun", state["model_sha256"]
+        done, theirs, settings = state["state"] != "begun", state["model_sha256"], state["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} is damaged; name a new folder") from error
     if done:
@@ -167,6 +206,11 @@ def _begin(out: Path, base: Path, model: str, noisy_dir: Path) -> dict[str, Any]
         raise TrainingError(
             f"{out} was begun with other weights than those of {model} now; name those, or a new folder"
         )
+    for name in ("lr", "noise", "seed"):
+        if settings.get(name) != mine["settings"][name]:
+            raise TrainingError(
+                f"{out} was begun with {name} {settings.get(name)!r}; give it again, or name a new folder"
+            )
     return state | mine
 
 
@@ -176,11 +220,10 @@ def _write_state(out: Path, state: dict[str, Any]) -> None:
 
 
 def _keep(out: Path, base: Path, card: str) -> None:
-    """Write the weights that the adaptation began with, byte for byte."""
-    for path in base.iterdir():
-        if path.suffix in (".json", ".safetensors"):
-            with written_whole(out / path.name) as temporary:
-                temporary.write_bytes(path.read_bytes())
+    """Write the weights that the adaptation began with, byte for byte, and last the card."""
+    for name in (WEIGHTS_NAME, CONFIG_NAME):
+        with written_whole(out / name) as temporary:
+            temporary.write_bytes((base / name).read_bytes())
     with written_whole(out / CARD_NAME) as temporary:
         temporary.write_text(card, encoding="utf-8")
 
@@ -196,7 +239,11 @@ def _card(
     """The card of the new model; ``what`` completes the sentence that begins with "The adaptation"."""
     adapted = done is not None and done[1].passed
     network, digest = read_config(base)
-    weights = f"adapted from those of `{model}`" if adapted else f"those of `{model}`, unchanged: the adaptation {what}"
+    weights = (
+        f"{BLEND:g} of the way from those of `{model}` to those that the training made"
+        if adapted
+        else f"those of `{model}`, unchanged: the adaptation {what}"
+    )
     lines = [
         f"# {network.name}, {'adapted' if adapted else 'not adapted'} to recordings",
         "",
@@ -204,8 +251,8 @@ def _card(
         "",
         f"- **Weights**: {weights}.",
         f"- **Base model**: `{model}`, SHA-256 of its weights `{digest}`.",
-        "- **Licence**: that of the base model, and that of the recordings where it asks for more; state it here",
-        "  before you pass the weights on.",
+        "- **Licence**: that of the base model, and that of the recordings where it asks for more; state it",
+        "  here before you pass the weights on.",
         f"- **Works at** {network.sample_rate} Hz.",
         "- **Clean speech used**: none.",
         f"- **Settings**: {config.minutes:g} minutes, noise {', '.join(config.noise)}, lr {config.lr:g}, "

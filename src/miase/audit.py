@@ -134,7 +134,7 @@ class Audit:
         if _seconds(self.useful) < ADVISED_SECONDS:
             yield f"Only {_duration(_seconds(self.useful))} are of use; ten minutes or more are advised."
         if 1 < len(self.useful) < FEW:
-            yield f"Only {len(self.useful)} recordings are of use; {FEW} or more make the check at the end surer."
+            yield f"Only {len(self.useful)} recordings are of use; {FEW} make the check at the end surer."
         snr = [recording.snr_db for recording in self.useful if np.isfinite(recording.snr_db)]
         if snr and np.median(snr) > 25:
             yield "Most recordings seem to be clean already; there is little to gain."

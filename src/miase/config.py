@@ -259,7 +259,7 @@ class AdaptConfig:
 
     minutes: float = 15.0
     noise: tuple[str, ...] = ("pauses",)
-    lr: float = 1e-3
+    lr: float = 3e-4
     seed: int = 0
     device: str = "auto"
     threads: int = 0

@@ -82,10 +82,10 @@ def speech_lost(estimate: Signal, noisy: Signal, sample_rate: int) -> Mapping[st
 def speech_share(estimate: Signal, noisy: Signal) -> float:
     """Share of the frames in which a good estimate holds voiced speech that it did not have to lower.
 
-    A frame counts when the estimate is voiced there as in `speech_lost`, and at most 6 dB below the recording:
-    what a model makes of noise alone is either without a period or far below it. Speech at 0 to 10 dB in
-    UrbanSound8K noise had 0.1 or more of such frames in 95 % of the excerpts, that noise alone (ten classes)
-    0.06 or less in 75 %; music and distant voices pass for speech.
+    A frame counts when the estimate is voiced there as in `speech_lost`, and at most 6 dB below the
+    recording: what a model makes of noise alone is either without a period or far below it. Speech at 0 to
+    10 dB in UrbanSound8K noise had 0.1 or more of such frames in 95 % of the excerpts, that noise alone (ten
+    classes) 0.06 or less in 75 %; music and distant voices pass for speech.
 
     Args:
         estimate: what a model makes of the recording, (time,), at 16 kHz.

@@ -178,6 +178,7 @@ def audit(
     *,
     model: Annotated[str, Parameter(name=("-m", "--model"))] = "default",
     device: str = "auto",
+    threads: int = 0,
     quiet: Quiet = False,
 ) -> int:
     """Say what a folder of noisy recordings is worth as material to learn from.
@@ -190,12 +191,18 @@ def audit(
         model that tells speech from noise: a name, or a folder.
     device: str
         auto, cpu, cuda or another device that torch knows.
+    threads: int
+        CPU threads; 0 leaves the choice to torch.
     quiet: bool
         show no progress.
     """
+    import torch
+
     from miase.audit import audit as look_through
     from miase.enhance import Enhancer
 
+    if threads:
+        torch.set_num_threads(threads)
     found = look_through(noisy_dir, Enhancer.from_pretrained(model, device), quiet=quiet)
     for name, text in found.facts():
         print(f"{name:<12}  {text}")
