@@ -3,7 +3,8 @@
 First the folder is looked through (``audit.py``); those of its recordings that hold speech are learned from,
 copies once. Then the model goes on learning from where it stands, by denoising twice: the first pass is the
 moving average of the weights, which leaves the model it began with but slowly, and the noise of the second
-pass is the domain's own. Then the weights are taken half way back (`blended`). Last, both models are compared on recordings that were held out (``gate.py``).
+pass is the domain's own. Then the weights are taken half way back (``blended``), and last, both models are
+compared on recordings that were held out (``gate.py``).
 
     NEW/config.json, model.safetensors, README.md    the model for ``-m NEW``
     NEW/adaptation.json                              how it came about: state, base model, audit, figures
@@ -142,7 +143,7 @@ def adapt(
 def blended(first: DCUNet, second: DCUNet, share: float) -> DCUNet:
     """Weights on the straight line from one network to another that went on learning from it.
 
-    Wortsman et al. 2022 ("Robust fine-tuning of zero-shot models"): between the two lie weights that have most
+    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models": between the two lie weights that have most
     of what the second learned, and have forgotten less of what the first could.
 
     Args:
