@@ -27,7 +27,7 @@ OTHER = RunConfig(
     ObjectiveConfig(
         "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 1, 2, 3, 4
     ),
-    TrainingConfig(1e-4, 0.5, 0.9, 1.0, 12, 1.5, 0.5, 3, "cuda:1", "32-true", 2),
+    TrainingConfig(1e-4, 0.5, 0.9, 1.0, 12, 1.5, 0.5, 3, "cuda:1", "32-true", 2, "default", True),
 )
 
 
@@ -127,6 +127,7 @@ BAD_VALUES = [
     (TrainingConfig, "checkpoint_minutes", [-1.0]),
     (TrainingConfig, "seed", [-1, 2**32]),
     (TrainingConfig, "threads", [-1]),
+    (TrainingConfig, "freeze_norms", [True]),  # without a start
     (EnhanceConfig, "strength", [-0.1, 1.1]),
     (EnhanceConfig, "atten_lim", [-1.0]),
     (EnhanceConfig, "high_band", ["loud"]),

@@ -94,6 +94,7 @@ def adapt(
     """
     config = config or AdaptConfig()
     base = resolve(model)
+    settings = run_config(config, str(base))
     state = _begin(out, base, model, config)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -111,7 +112,7 @@ def adapt(
         training = fit(
             noisy_dir,
             out / RUN_NAME,
-            run_config(config, str(base)),
+            settings,
             resume=True,
             quiet=quiet,
             recordings=recordings,
