@@ -16,13 +16,12 @@ from tqdm import tqdm
 from miase.audio import SoundReader, load
 from miase.enhance import BLOCK_SECONDS, Enhancer
 from miase.errors import AudioError, CorpusError
-from miase.judge import RATE, speech_share
+from miase.judge import LEAST_SPEECH, RATE, speech_share
 from miase.manifest import discover
 from miase.pauses import estimated_snr
 from miase.sounds import AudioInfo
 
 STRETCH_SECONDS = 10.0
-LEAST_SPEECH = 0.08  # of the frames; see `speech_share`
 FULL_SCALE = 0.999
 CLIPPED = 1e-3  # share of the samples at full scale from which a recording is called clipped
 SILENT_DB = -70.0  # below full scale
@@ -38,7 +37,6 @@ class Recording:
     Attributes:
         info: the file.
         level_db: RMS of all channels, in dB below full scale; -inf for digital silence.
-        peak_db: largest sample, likewise.
         clipped: share of the samples at full scale.
         snr_db: estimated SNR; NaN where it cannot be told.
         speech: share of the frames that hold voiced speech.
@@ -47,7 +45,6 @@ class Recording:
 
     info: AudioInfo
     level_db: float
-    peak_db: float
     clipped: float
     snr_db: float
     speech: float
@@ -191,15 +188,13 @@ def audit(folder: Path, enhancer: Enhancer, *, quiet: bool = True) -> Audit:
 
 def _look(path: Path, enhancer: Enhancer, first_of: dict[str, Path]) -> Recording:
     digest = hashlib.sha256()
-    energy, peak, n_full, n = 0.0, 0.0, 0, 0
+    energy, n_full, n = 0.0, 0, 0
     with SoundReader(path) as reader:
         info = reader.info
         digest.update(f"{info.sample_rate} {info.n_channels}".encode())
         for block in reader.blocks(round(BLOCK_SECONDS * info.sample_rate)):
-            size = np.abs(block)
             energy += float(np.sum(np.square(block, dtype=np.float64)))
-            peak = max(peak, float(size.max()))
-            n_full += int(np.count_nonzero(size >= FULL_SCALE))
+            n_full += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
             n += block.size
             # At 16 bits, so that a copy in another lossless format is one, too.
             digest.update(np.round(block * 32767).astype(np.int32).tobytes())
@@ -210,7 +205,6 @@ def _look(path: Path, enhancer: Enhancer, first_of: dict[str, Path]) -> Recordin
     return Recording(
         info,
         level_db=_db(energy / n),
-        peak_db=_db(peak**2),
         clipped=n_full / n,
         snr_db=estimated_snr(samples[0], RATE),
         speech=speech_share(estimate, samples[0]),

@@ -26,7 +26,7 @@ import numpy as np
 from miase.audio import load
 from miase.enhance import Enhancer
 from miase.errors import AudioError
-from miase.judge import RATE, measure, speech_share
+from miase.judge import LEAST_SPEECH, RATE, measure, speech_share
 from miase.metrics import METRICS, score
 from miase.metrics.contract import Signal
 from miase.mixing import fit_length
@@ -38,7 +38,6 @@ from miase.stamp import installed
 PIECE_SECONDS = 6.0
 MOST_PIECES = 16
 FEWEST_PIECES = 3
-LEAST_SPEECH = 0.08
 ADDED_SNR_DB = 5.0
 SURE = 1.0
 MOST_FALL = 0.5

@@ -23,6 +23,7 @@ ABOVE_FLOOR_DB = 10.0
 LOST_DB = 6.0
 FEWEST_FRAMES = 12  # 0.2 s of voiced speech
 
+LEAST_SPEECH = 0.08  # of the frames, for somebody to be speaking; see `speech_share`
 LEAST_ENERGY = -50.0  # dB
 WORST_LOSS = 15.0  # % of the voiced frames
 WORST_DROP = 0.1  # of DNSMOS
