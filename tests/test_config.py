@@ -34,7 +34,9 @@ OTHER = RunConfig(
     ObjectiveConfig(
         "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 2, 3, 4, 5, 6, 7, 8, 9
     ),
-    TrainingConfig(1e-4, "cosine", 0.5, 0.9, 1.0, 3, 12, 1.5, 7, 8, 0.5, 3, "cuda:1", "32-true", True, 2),
+    TrainingConfig(
+        1e-4, "cosine", 0.5, 0.9, 1.0, 3, 12, 1.5, 7, 8, 0.5, 3, "cuda:1", "32-true", True, 2, "default", True
+    ),
     MixConfig(
         speech=("a folder/of speech", "another"),
         mix_noise=("noise", "synthetic"),
@@ -170,6 +172,7 @@ BAD_VALUES = [
     (TrainingConfig, "checkpoint_minutes", [-1.0]),
     (TrainingConfig, "seed", [-1, 2**32]),
     (TrainingConfig, "threads", [-1]),
+    (TrainingConfig, "freeze_norms", [True]),  # without a start
     (MixConfig, "speech", [("",)]),
     (MixConfig, "mix_noise", [("",)]),
     (MixConfig, "split", ["tests"]),

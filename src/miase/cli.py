@@ -1,7 +1,8 @@
 """The command line: its verbs, and how errors become messages and exit codes.
 
-Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 130 interrupted. The verbs
-themselves stand in ``verbs.py`` and are imported only when they are called, so ``--help`` answers at once.
+Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 3 an adaptation was no better
+and the weights stayed as they were, 130 interrupted. The verbs themselves stand in ``verbs.py`` and are
+imported only when they are called, so ``--help`` answers at once.
 """
 
 import sys
@@ -18,6 +19,8 @@ from miase.errors import ConfigError, MiaseError
 VERBS = {
     "enhance": "Take the noise out of recordings.",
     "train": "Train a model on a folder of noisy recordings; no clean speech is needed.",
+    "audit": "Say what a folder of noisy recordings is worth as material to learn from.",
+    "adapt": "Fit a model to noisy recordings, in minutes; no clean speech is needed.",
     "compare": "Compare objectives, networks, corpora and seeds under one trainer.",
     "corpus": "Make noisy recordings from speech and noise, to train or to test with.",
     "evaluate": "Measure how good estimates or systems are, with clean speech or without.",

@@ -180,6 +180,9 @@ class TrainingConfig:
             precisions.
         compile: compile the network with torch.compile.
         threads: threads of the CPU; 0 leaves the choice to torch.
+        start: name or folder of a model whose weights the run starts from; the network's settings are then
+            those of that model. Without it, the weights start at random.
+        freeze_norms: leave the statistics of the batch norms as they are at the start, in the steps too.
     """
 
     lr: float = 1e-3
@@ -198,6 +201,8 @@ class TrainingConfig:
     precision: str = "auto"
     compile: bool = False
     threads: int = 0
+    start: str = ""
+    freeze_norms: bool = False
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "lr", self.lr, "above 0")
@@ -216,6 +221,12 @@ class TrainingConfig:
         _require(self.checkpoint_minutes >= 0, "checkpoint_minutes", self.checkpoint_minutes, "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to below 2**32")
         _require(self.threads >= 0, "threads", self.threads, "0 or more")
+        _require(
+            bool(self.start) or not self.freeze_norms,
+            "freeze_norms",
+            self.freeze_norms,
+            "left out of a run that starts from random weights; give --start",
+        )
 
 
 @dataclass(frozen=True)
@@ -351,6 +362,32 @@ class EnhanceConfig:
         """Share of the removed noise that stays removed, after ``strength`` and ``atten_lim``."""
         limit = 1.0 if self.atten_lim is None else 1 - 10 ** (-self.atten_lim / 20)
         return min(self.strength, limit)
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """How to fit a model to recordings.
+
+    Attributes:
+        minutes: of training, on the clock.
+        noise: sources of the noise that is added: pauses (quiet stretches of the recordings), residual (what
+            the model removes from others), synthetic, white or folders of noise recordings. Each of several
+            serves an equal share of the excerpts; repeat the flag for each.
+        lr: highest learning rate of Adam.
+        seed: of the excerpts and the noise.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: threads of the CPU; 0 leaves the choice to torch.
+    """
+
+    minutes: float = 15.0
+    noise: tuple[str, ...] = ("pauses",)
+    lr: float = 3e-4
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.minutes > 0, "minutes", self.minutes, "above 0")
 
 
 Config = TypeVar("Config")

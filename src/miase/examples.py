@@ -61,13 +61,16 @@ class TrainingData:
         )
 
 
-def open_examples(noisy_dir: Path | None, config: RunConfig, needs: frozenset[str]) -> TrainingData:
+def open_examples(
+    noisy_dir: Path | None, config: RunConfig, needs: frozenset[str], recordings: Recordings | None = None
+) -> TrainingData:
     """Find the recordings of a run and part them.
 
     Args:
         noisy_dir: folder of noisy recordings; None to mix from the folders of ``config.mix``.
         config: of the run.
         needs: fields of the examples.
+        recordings: those of ``noisy_dir`` to learn from; by default all.
 
     Raises:
         ConfigError: there is neither a folder nor speech to mix, or both; or what the settings name is not
@@ -80,7 +83,7 @@ def open_examples(noisy_dir: Path | None, config: RunConfig, needs: frozenset[st
             f"{', '.join(config.mix.speech)}; give one of the two"
         )
     if noisy_dir is not None:
-        return _open_folder(noisy_dir, config, needs)
+        return _open_folder(noisy_dir, config, needs, recordings)
     if not config.mix.speech:
         raise ConfigError(
             "there is nothing to learn from; name a folder of noisy recordings, "
@@ -89,8 +92,10 @@ def open_examples(noisy_dir: Path | None, config: RunConfig, needs: frozenset[st
     return _open_mix(config, needs)
 
 
-def _open_folder(noisy_dir: Path, config: RunConfig, needs: frozenset[str]) -> TrainingData:
-    recordings = find_recordings(discover(noisy_dir), noisy_dir)
+def _open_folder(
+    noisy_dir: Path, config: RunConfig, needs: frozenset[str], recordings: Recordings | None
+) -> TrainingData:
+    recordings = recordings or find_recordings(discover(noisy_dir), noisy_dir)
     training, validation = split_recordings(recordings, config.data.valid_share)
     sample_rate, seed = config.model.sample_rate, config.training.seed
     partners = find_partners(noisy_dir, needs)

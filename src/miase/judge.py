@@ -23,6 +23,7 @@ ABOVE_FLOOR_DB = 10.0
 LOST_DB = 6.0
 FEWEST_FRAMES = 12  # 0.2 s of voiced speech
 
+LEAST_SPEECH = 0.08  # of the frames, for somebody to be speaking; see `speech_share`
 LEAST_ENERGY = -50.0  # dB
 WORST_LOSS = 15.0  # % of the voiced frames
 WORST_DROP = 0.1  # of DNSMOS
@@ -77,6 +78,31 @@ def speech_lost(estimate: Signal, noisy: Signal, sample_rate: int) -> Mapping[st
         raise UndefinedError(f"{FEWEST_FRAMES} voiced frames are needed; there are only {n_voiced}")
     kept = np.mean(ours[voiced] ** 2, axis=-1) / power[voiced]
     return {"speech_lost": float(100 * np.mean(kept < 10 ** (-LOST_DB / 10)))}
+
+
+def speech_share(estimate: Signal, noisy: Signal) -> float:
+    """Share of the frames in which a good estimate holds voiced speech that it did not have to lower.
+
+    A frame counts when the estimate is voiced there as in `speech_lost`, and at most 6 dB below the
+    recording: what a model makes of noise alone is either without a period or far below it. Speech at 0 to
+    10 dB in UrbanSound8K noise had 0.1 or more of such frames in 95 % of the excerpts, that noise alone (ten
+    classes) 0.06 or less in 75 %; music and distant voices pass for speech.
+
+    Args:
+        estimate: what a model makes of the recording, (time,), at 16 kHz.
+        noisy: the recording, (time,).
+
+    Returns:
+        From 0 to 1; 0 for a recording that is shorter than a frame.
+    """
+    if len(noisy) < FRAME:
+        return 0.0
+    ours, theirs = _frames(estimate), _frames(noisy)
+    power = np.mean(ours**2, axis=-1)
+    floor = max(float(np.quantile(power, 0.1)), 1e-10)
+    kept = power > np.mean(theirs**2, axis=-1) * 10 ** (-LOST_DB / 10)
+    voiced = (power > floor * 10 ** (ABOVE_FLOOR_DB / 10)) & (_periodicity(ours) > PERIODIC)
+    return float(np.mean(voiced & kept))
 
 
 def _frames(signal: Signal) -> Signal:

@@ -188,9 +188,10 @@ class Learner:
     def _objective_now(self) -> Objective:
         """The objective, or what it warms up with."""
         settings = self.config.objective
-        # Without a source of noise but the residual, the warm-up would teach the network to do nothing.
-        has_noise = set(settings.noise) != {"residual"}
-        if self.objective.warms_up and has_noise and self.progress.step < settings.warmup_steps:
+        # Without a source of noise but the residual, the warm-up would teach the network to do nothing; a run
+        # that starts from a model needs none.
+        warms_up = set(settings.noise) != {"residual"} and not self.config.training.start
+        if self.objective.warms_up and warms_up and self.progress.step < settings.warmup_steps:
             return OBJECTIVES["noisy_target"]
         return self.objective
 
@@ -210,7 +211,9 @@ class Learner:
 
     def _update_average(self) -> None:
         step = self.progress.step
-        decay = min(self.config.training.average_decay, step / (step + 10))
+        decay = self.config.training.average_decay
+        if not self.config.training.start:  # random weights must not linger in the average
+            decay = min(decay, step / (step + 10))
         current = self.network.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():

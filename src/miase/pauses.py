@@ -1,12 +1,14 @@
 """Noise from the recordings themselves: what is heard while nobody speaks."""
 
 import numpy as np
+import numpy.typing as npt
 
 from miase.sounds import Samples
 
 FRAME_SECONDS = 0.02
 SMOOTH_FRAMES = 5  # a pause is quiet for longer than the gaps within a word
 QUIET_SHARE = 0.15  # of the frames; read speech pauses for about a fifth of its time
+FLOOR_QUANTILE = 0.05  # of the power: what is left where nobody speaks
 LEAST_SECONDS = 0.08  # of a stretch
 LEAST_CONTRAST_DB = 3.0  # between loud and quiet frames; with less there is no telling speech from noise
 
@@ -23,13 +25,9 @@ def cut_pauses(samples: Samples, sample_rate: int, rng: np.random.Generator) -> 
         Noise, (time,), shorter than the recording; None where nothing stands out as a pause.
     """
     length = round(FRAME_SECONDS * sample_rate)
-    n_frames = len(samples) // length
-    if n_frames < 4 * SMOOTH_FRAMES:
+    smooth = _smooth_power(samples, length)
+    if len(smooth) < 4 * SMOOTH_FRAMES:
         return None
-    power = np.square(samples[: n_frames * length].reshape(n_frames, length), dtype=np.float64).mean(1)
-    smooth = np.convolve(
-        np.pad(power, SMOOTH_FRAMES // 2, "edge"), np.ones(SMOOTH_FRAMES) / SMOOTH_FRAMES, "valid"
-    )
     quiet, loud = np.quantile(smooth, (QUIET_SHARE, 0.9))
     if quiet <= 1e-12 or 10 * np.log10(loud / quiet) < LEAST_CONTRAST_DB:
         return None
@@ -43,6 +41,38 @@ def cut_pauses(samples: Samples, sample_rate: int, rng: np.random.Generator) -> 
         return None
     order = rng.permutation(len(stretches))
     return _joined([stretches[i] for i in order], length // 2)
+
+
+def estimated_snr(samples: Samples, sample_rate: int) -> float:
+    """SNR of noisy speech by the power of its pauses, in dB; no clean speech is needed.
+
+    10 log10((P - Q) / Q), P the mean power and Q the 5 % quantile of the power of 100 ms: noise that is
+    steady is as strong beneath the words. Noise that comes and goes is taken for speech, and the estimate
+    is then too high; `docs/adaptation.md` has its error on mixtures of known SNR.
+
+    Args:
+        samples: noisy speech, (time,).
+        sample_rate: in Hz.
+
+    Returns:
+        dB, from -20 to 60; NaN for a recording that is shorter than 0.4 s or silent.
+    """
+    smooth = _smooth_power(samples, round(FRAME_SECONDS * sample_rate))
+    if len(smooth) < 4 * SMOOTH_FRAMES or not smooth.any():
+        return float("nan")
+    mean, quiet = float(smooth.mean()), float(np.quantile(smooth, FLOOR_QUANTILE))
+    ratio = (mean - quiet) / max(quiet, 1e-6 * mean)
+    return float(np.clip(10 * np.log10(max(ratio, 1e-2)), -20.0, 60.0))
+
+
+def _smooth_power(samples: Samples, length: int) -> npt.NDArray[np.float64]:
+    """Mean power of each frame of ``length`` samples and its neighbours, (frame,)."""
+    n_frames = len(samples) // length
+    if n_frames < SMOOTH_FRAMES:
+        return np.zeros(0)
+    power = np.square(samples[: n_frames * length].reshape(n_frames, length), dtype=np.float64).mean(1)
+    ones = np.ones(SMOOTH_FRAMES) / SMOOTH_FRAMES
+    return np.convolve(np.pad(power, SMOOTH_FRAMES // 2, "edge"), ones, "valid")
 
 
 def _joined(stretches: list[Samples], seam: int) -> Samples:

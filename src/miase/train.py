@@ -21,15 +21,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from miase.card import write_card
-from miase.checkpoint import save_pretrained, written_whole
-from miase.config import RunConfig, TrainingConfig, dump_toml
-from miase.dataset import VALID_EPOCH, batches, n_steps_of_epoch
+from miase.checkpoint import load_pretrained, read_config, save_pretrained, written_whole
+from miase.config import ModelConfig, RunConfig, TrainingConfig, dump_toml, to_dict
+from miase.dataset import VALID_EPOCH, Recordings, batches, n_steps_of_epoch
 from miase.errors import ConfigError, TrainingError
 from miase.examples import TrainingData, open_examples
 from miase.learner import Learner, Progress
 from miase.models import build_model
 from miase.objectives import Objective, find_objective, needs_of
 from miase.parallel import agreed, make_fabric, share_norms
+from miase.registry import resolve
 from miase.resume import Checkpoints, saved_steps
 from miase.training_log import TrainingLog
 
@@ -59,7 +60,13 @@ class TrainResult:
 
 
 def fit(
-    noisy_dir: Path | None, out: Path, config: RunConfig, *, resume: bool = False, quiet: bool = False
+    noisy_dir: Path | None,
+    out: Path,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    recordings: Recordings | None = None,
 ) -> TrainResult:
     """Train a network and write ``out/config.toml``, ``checkpoints/``, ``metrics.jsonl`` and ``model/``.
 
@@ -70,12 +77,14 @@ def fit(
         config: all settings; one of ``max_steps`` and ``max_minutes`` must be set.
         resume: go on from the last checkpoint in ``out``.
         quiet: show no progress.
+        recordings: those of the folder to learn from; by default all.
 
     Raises:
         ConfigError: a setting cannot be used, as an unknown objective or a device that is not there.
         TrainingError: the run cannot start or resume, or it diverged or collapsed.
         CorpusError: the folder cannot serve this objective.
     """
+    config = _with_network_of_start(config)
     settings = config.training
     objective, fixed = find_objective(config.objective)
     config = replace(config, objective=fixed)
@@ -84,7 +93,7 @@ def fit(
         torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
     fabric = make_fabric(settings)
-    data = open_examples(noisy_dir, config, needs_of(objective))
+    data = open_examples(noisy_dir, config, needs_of(objective), recordings)
     checkpoints = Checkpoints(out / CHECKPOINTS_NAME, data.fingerprint)
     batch_size = config.data.batch_size * settings.accumulate * fabric.world_size
     epoch_steps = n_steps_of_epoch(len(data.train), batch_size)
@@ -145,6 +154,22 @@ def fit(
     return TrainResult(model_dir, progress.step, progress.cpu_seconds, learner.is_over(), failures)
 
 
+def _with_network_of_start(config: RunConfig) -> RunConfig:
+    """Take the network's settings from the model that the run starts from, if there is one."""
+    start = config.training.start
+    if not start:
+        return config
+    theirs, _ = read_config(resolve(start))
+    ours, usual = to_dict(config.model), to_dict(ModelConfig())
+    for name, value in to_dict(theirs).items():
+        if ours[name] not in (value, usual[name]):
+            raise ConfigError(
+                f"{name} is {ours[name]!r}, and {value!r} in the model {start} that the run starts from; "
+                f"leave it out"
+            )
+    return replace(config, model=theirs)
+
+
 def _check_start(settings: TrainingConfig, out: Path, resume: bool) -> None:
     if settings.max_steps == 0 and settings.max_minutes == 0:
         raise ConfigError("the run has no end; give --max-steps or --max-minutes")
@@ -161,8 +186,13 @@ def _learner(
     checkpoints: Checkpoints | None,
     epoch_steps: int,
 ) -> Learner:
-    """Give the learner at its beginning, or where the last checkpoint stands."""
-    network = build_model(config.model)
+    """Give the learner at its beginning, or where the last checkpoint stands.
+
+    A run that starts from a model takes its weights for the average, too: it moves away from them slowly.
+    """
+    start = config.training.start
+    network = load_pretrained(resolve(start)) if start else build_model(config.model)
+    network.norms_are_frozen = config.training.freeze_norms
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best = copy.deepcopy(average)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.training.lr)

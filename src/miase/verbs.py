@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from miase.config import EnhanceConfig, RunConfig, dump_toml
+from miase.config import AdaptConfig, EnhanceConfig, RunConfig, dump_toml
 from miase.corpus import CorpusOptions
 from miase.errors import ConfigError
 
+NOT_BETTER = 3  # exit code of an adaptation that kept the weights it began with
 Quiet = Annotated[bool, Parameter(name=("-q", "--quiet"))]
 
 
@@ -228,6 +229,104 @@ def compare(
     for outcome in failed:
         print(f"miase: {outcome.cell.folder(out)}: {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def audit(
+    noisy_dir: Path,
+    *,
+    model: Annotated[str, Parameter(name=("-m", "--model"))] = "default",
+    device: str = "auto",
+    threads: int = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Say what a folder of noisy recordings is worth as material to learn from.
+
+    Parameters
+    ----------
+    noisy_dir: Path
+        any folder of recordings.
+    model: str
+        model that tells speech from noise: a name, or a folder.
+    device: str
+        auto, cpu, cuda or another device that torch knows.
+    threads: int
+        CPU threads; 0 leaves the choice to torch.
+    quiet: bool
+        show no progress.
+    """
+    import torch
+
+    from miase.audit import audit as look_through
+    from miase.enhance import Enhancer
+
+    if threads:
+        torch.set_num_threads(threads)
+    found = look_through(noisy_dir, Enhancer.from_pretrained(model, device), quiet=quiet)
+    for name, text in found.facts():
+        print(f"{name:<12}  {text}")
+    for warning in found.warnings():
+        print(f"warning: {warning}")
+    for failure in found.failures:
+        print(f"miase: left out: {failure}", file=sys.stderr)
+    if reason := found.refusal():
+        print(f"miase: {noisy_dir} cannot serve to adapt a model: {reason}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def adapt(
+    noisy_dir: Path,
+    *,
+    out: Annotated[Path, Parameter(name=("-o", "--out"))],
+    model: Annotated[str, Parameter(name=("-m", "--model"))] = "default",
+    config: Annotated[AdaptConfig, Parameter(name="*")] = AdaptConfig(),  # noqa: B008 - frozen
+    quiet: Quiet = False,
+) -> int:
+    """Fit a model to noisy recordings, in minutes; no clean speech is needed.
+
+    The new weights are kept where they do better on recordings held out; else the folder holds the
+    weights it began with, and the exit code is 3. The same command goes on with a run that was stopped.
+
+    Parameters
+    ----------
+    noisy_dir: Path
+        any folder of noisy speech; ten minutes or more are advised.
+    out: Path
+        folder of the new model, for 'miase enhance -m'.
+    model: str
+        model to begin with: a name, or the folder of one.
+    quiet: bool
+        print nothing but errors and warnings.
+    """
+    from miase.adapt import adapt as run
+    from miase.audit import Audit
+
+    def tell(found: Audit) -> None:
+        for warning in found.warnings():
+            print(f"miase: {warning}", file=sys.stderr)
+        if not quiet:
+            print(f"{len(found.useful)} recordings to learn from, {config.minutes:g} minutes of training")
+
+    result = run(noisy_dir, out, model, config, quiet=quiet, on_audit=tell)
+    for failure in result.training.failures:
+        print(f"miase: left out: {failure}", file=sys.stderr)
+    if result.comparison is None:
+        print(
+            f"miase: interrupted at step {result.training.step}; {out} holds the weights of {model}; "
+            f"go on with the same command",
+            file=sys.stderr,
+        )
+        return 130
+    if not result.adapted:
+        print(
+            f"miase: {result.comparison.sentence()} {out} holds the weights of {model}, unchanged",
+            file=sys.stderr,
+        )
+        return NOT_BETTER
+    if not quiet:
+        print("\n".join(result.comparison.table()))
+        print(f"{result.comparison.sentence()} Use it with: miase enhance FILE -m {out}")
+    return 0
 
 
 def corpus(

@@ -46,6 +46,7 @@ class DCUNet(nn.Module):
         super().__init__()
         self.config = config
         self.sample_rate = config.sample_rate
+        self.norms_are_frozen = False
         self.stft = Stft(config.n_fft, config.hop_length)
         layers = architecture.encoder
         channels = [1, *(layer.channels for layer in layers)]
@@ -73,6 +74,15 @@ class DCUNet(nn.Module):
         self.frame_stride = 1
         for layer in layers:
             self.frame_stride *= layer.stride[1]
+
+    def train(self, mode: bool = True) -> "DCUNet":
+        """Training or evaluation mode; with ``norms_are_frozen`` the batch norms stay in the latter."""
+        super().train(mode)
+        if self.norms_are_frozen:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(batch, time) -> (batch, time), for any time of one sample up."""

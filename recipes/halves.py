@@ -1,0 +1,29 @@
+"""Two folders of links to the noise recordings of the train split, half of the recordings each.
+
+    python recipes/halves.py URBANSOUND8K OUT
+
+OUT/heard is for mixing noisy recordings, OUT/added for what self-supervised objectives add: a user has
+recordings of noise, but not those that are in the noisy recordings.
+"""
+
+import sys
+from pathlib import Path
+
+from miase.sources import choose_noise, stable_hash
+
+
+def main(noise: Path, out: Path) -> None:
+    """Link each file by the half of its recording; the folders of the classes are kept."""
+    for noise_class, recordings in choose_noise((noise.resolve(),), "train", by_class=True).items():
+        for source, files in recordings.items():
+            half = "heard" if stable_hash("half", source) % 2 == 0 else "added"
+            folder = out / half / noise_class
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                link = folder / file.path.name
+                if not link.is_symlink():
+                    link.symlink_to(file.path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

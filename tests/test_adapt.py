@@ -1,0 +1,258 @@
+"""Adapting a model: what it leaves behind, how it goes on, and what the gate lets through."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from safetensors.torch import load_file
+
+from miase import Enhancer, adapt, cli, dataset, gate, train
+from miase.audio import probe
+from miase.checkpoint import read_config, save_pretrained
+from miase.classical import CLASSICAL
+from miase.config import AdaptConfig, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from miase.errors import ConfigError, CorpusError, TrainingError
+from miase.gate import Comparison, compare
+from miase.learner import Learner
+from miase.models import MODELS, Architecture, Layer, build_model
+from miase.train import fit
+from signals import speech_like, white
+
+RATE = 16_000
+QUICK = AdaptConfig(minutes=0.002, device="cpu", threads=1)
+NARROW = Architecture(
+    tuple(Layer(4, (3, 3), stride) for stride in ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1))), None
+)
+NETWORK = ModelConfig("dcunet10", sample_rate=RATE, n_fft=256, hop_length=128, n_blocks=1, window_frames=32)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(MODELS, "dcunet10", NARROW)
+    monkeypatch.setattr(dataset, "MIN_EPOCH_STEPS", 3)
+    monkeypatch.setattr(train, "N_VALID", 2)
+    monkeypatch.setattr(gate, "RATED", ())
+    monkeypatch.setattr(gate, "PIECE_SECONDS", 2.0)
+    monkeypatch.setattr(gate, "MOST_PIECES", 4)
+
+
+@pytest.fixture
+def base(tmp_path):
+    torch.manual_seed(0)
+    model = build_model(NETWORK)
+    for weight in model.mask_out.parameters():
+        weight.data *= 0.01 if weight.ndim > 1 else 1.0  # nearly the same mask everywhere: speech is kept
+    save_pretrained(model, tmp_path / "base", "the card of the base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    for i in range(5):
+        write(tmp_path / "noisy" / f"r{i}.wav", speech_like(7, RATE, i) + 0.005 * white(7, RATE, i + 50))
+    return tmp_path / "noisy"
+
+
+def write(path, samples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, 0.5 * samples, RATE)
+
+
+def verdict(monkeypatch, change):
+    """Let the comparison find a gain of `change` dB."""
+    values = {"si_sdr_of_before": 1.0, "si_sdr_of_after": 1.0, "speech_lost": 0.0, "energy_kept": -1.0}
+    before = {name: [value] * 4 for name, value in values.items()}
+    after = before | {name: [1.0 + change] * 4 for name in gate.SI_SDR}
+    monkeypatch.setattr(adapt, "compare", lambda *_: Comparison(before, after, 4, 2))
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def state(folder):
+    return json.loads((folder / "adaptation.json").read_text())
+
+
+def test_better_weights_are_kept_and_serve(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, +1.0)
+    out = tmp_path / "new"
+    result = adapt.adapt(noisy, out, str(base), QUICK, quiet=True)
+    assert result.adapted
+    first, second, mixed = (load_file(p / "model.safetensors") for p in (base, out / "run" / "model", out))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    for name, value in mixed.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (first[name] + second[name]) / 2)
+    assert state(out)["state"] == "adapted"
+    card = (out / "README.md").read_text()
+    for words in (read_config(base)[1], "Licence", "5 files", "si_sdr_of_before", "lr 0.0003", "better"):
+        assert words in card
+    samples = speech_like(1, RATE)
+    assert Enhancer.from_pretrained(out, "cpu").enhance(samples, RATE).shape == samples.shape
+
+
+def test_weights_that_are_no_better_leave_the_old_ones(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, -1.0)
+    out = tmp_path / "new"
+    assert not adapt.adapt(noisy, out, str(base), QUICK, quiet=True).adapted
+    assert weights(out) == weights(base)
+    assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
+    assert state(out)["state"] == "kept"
+    assert "unchanged" in (out / "README.md").read_text()
+    with pytest.raises(TrainingError, match="finished adaptation"):
+        adapt.adapt(noisy, out, str(base), QUICK, quiet=True)
+
+
+@pytest.mark.parametrize(("change", "code"), [(+1.0, 0), (-1.0, 3)])
+def test_the_exit_code_tells(noisy, base, tmp_path, monkeypatch, capsys, change, code):
+    verdict(monkeypatch, change)
+    out = tmp_path / "new"
+    flags = ["--minutes", "0.002", "--threads", "1", "--device", "cpu", "-q"]
+    assert cli.run(["adapt", str(noisy), "-m", str(base), "-o", str(out), *flags]) == code
+    assert ("holds the weights of" in capsys.readouterr().err) == (code == 3)
+
+
+def test_a_stopped_adaptation_holds_the_old_weights_and_goes_on(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, +1.0)
+    out = tmp_path / "new"
+    real = Learner.step
+
+    def step_and_stop(self, batch):
+        values = real(self, batch)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(Learner, "step", step_and_stop)
+    long = AdaptConfig(minutes=10, device="cpu", threads=1)
+    assert adapt.adapt(noisy, out, str(base), long, quiet=True).comparison is None
+    assert weights(out) == weights(base)
+    assert "not finished" in (out / "README.md").read_text()
+    with pytest.raises(TrainingError, match="begun with lr"):
+        adapt.adapt(noisy, out, str(base), AdaptConfig(lr=1e-5), quiet=True)
+    monkeypatch.setattr(Learner, "step", real)
+    assert adapt.adapt(noisy, out, str(base), QUICK, quiet=True).adapted
+    lines = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["split"] == "train"][:2] == [1, 2]
+    assert weights(out) != weights(base)
+
+
+def test_a_folder_of_noise_is_refused_before_anything_is_written(base, tmp_path):
+    for i in range(4):
+        write(tmp_path / "noise" / f"{i}.wav", 0.1 * white(10, RATE, i))
+    with pytest.raises(CorpusError, match="hold speech"):
+        adapt.adapt(tmp_path / "noise", tmp_path / "new", str(base), QUICK, quiet=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(noisy, base):
+    with pytest.raises(TrainingError, match="no adaptation"):
+        adapt.adapt(noisy, base, str(base), QUICK, quiet=True)
+
+
+class System:
+    """A function of samples in place of a model."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def enhance(self, samples, sample_rate):
+        return self.function(samples)
+
+
+IDENTITY = System(lambda samples: samples)
+WIENER = System(lambda samples: CLASSICAL["wiener"].enhance(samples[None].astype(np.float32), RATE)[0])
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (WIENER, ""),
+        (IDENTITY, "gained 0.00"),
+        (System(lambda samples: 0.01 * samples), "in level"),
+        (System(np.zeros_like), "loses speech"),
+        (System(lambda samples: white(len(samples) / RATE, RATE, 7)), "misses"),
+    ],
+    ids=["wiener", "identity", "faint", "silence", "noise"],
+)
+def test_the_gate_lets_through_what_is_better(noisy, after, words):
+    infos = [probe(path) for path in sorted(noisy.iterdir())]
+    comparison = compare(IDENTITY, after, infos)
+    assert comparison.n_pieces >= gate.FEWEST_PIECES
+    assert words in comparison.sentence()
+    assert comparison.passed == (words == "")
+    json.dumps(comparison.figures(), allow_nan=False)
+
+
+def test_without_speech_there_is_no_judging(tmp_path):
+    write(tmp_path / "noise.wav", 0.1 * white(8, RATE))
+    comparison = compare(IDENTITY, WIENER, [probe(tmp_path / "noise.wav")])
+    assert not comparison.passed
+    assert "hold speech" in comparison.sentence()
+
+
+def test_speech_lost_and_ratings_stop_what_gains(monkeypatch):
+    before = {name: [1.0, 1.1, 0.9] for name in (*gate.SI_SDR, "speech_lost", "energy_kept", "dnsmos_ovrl")}
+    better = before | {name: [2.0, 2.1, 2.0] for name in gate.SI_SDR}
+    assert Comparison(before, better, 3, 3).passed
+    for name, values in (("speech_lost", [9.0] * 3), ("dnsmos_ovrl", [0.5] * 3), ("energy_kept", [-9.0] * 3)):
+        assert len(Comparison(before, better | {name: values}, 3, 3).reasons) == 1
+
+
+def test_half_way_between_two_networks_lies_their_mean():
+    first, second = build_model(NETWORK), build_model(NETWORK)
+    names = [name for name, value in first.state_dict().items() if value.is_floating_point()]
+    expected = {name: (first.state_dict()[name] + second.state_dict()[name]) / 2 for name in names}
+    mixed = adapt.blended(first, second, 0.5).state_dict()
+    for name in names:
+        torch.testing.assert_close(mixed[name], expected[name])
+
+
+# A training run that starts from a model.
+
+
+def run_of(start, **training):
+    settings = {"max_steps": 1, "lr": 1e-12, "threads": 1, "device": "cpu", "start": str(start)} | training
+    return RunConfig(
+        data=DataConfig(excerpt_seconds=0.5, batch_size=2, workers=0),
+        objective=ObjectiveConfig(noise=("white",)),
+        training=TrainingConfig(**settings),
+    )
+
+
+def test_training_starts_from_the_weights_of_a_model(noisy, base, tmp_path):
+    fit(noisy, tmp_path / "run", run_of(base), quiet=True)
+    old, new = (
+        load_file(base / "model.safetensors"),
+        load_file(tmp_path / "run" / "model" / "model.safetensors"),
+    )
+    for name, value in old.items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(new[name], value)
+    assert read_config(tmp_path / "run" / "model")[0] == NETWORK
+
+
+def test_frozen_norms_keep_their_statistics(noisy, base, tmp_path):
+    fit(noisy, tmp_path / "run", run_of(base, freeze_norms=True, lr=1e-2, max_steps=3), quiet=True)
+    old, new = (
+        load_file(base / "model.safetensors"),
+        load_file(tmp_path / "run" / "model" / "model.safetensors"),
+    )
+    norms = [name for name in old if "running" in name]
+    assert norms
+    assert all(torch.equal(old[name], new[name]) for name in norms)
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_setting_that_is_not_the_models_is_a_conflict(noisy, base, tmp_path):
+    config = run_of(base)
+    other = RunConfig(ModelConfig(n_fft=1024), config.data, config.objective, config.training)
+    with pytest.raises(ConfigError, match="n_fft is 1024, and 256"):
+        fit(noisy, tmp_path / "run", other, quiet=True)
+    with pytest.raises(ConfigError, match="freeze_norms"):
+        TrainingConfig(freeze_norms=True)
