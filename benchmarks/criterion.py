@@ -23,7 +23,7 @@ from miase.stamp import portable
 from miase.train import fit
 
 ROOT = Path(__file__).parents[1]
-MEASURES = ("quality", "consistency_db", "risk_db", "dnsmos_ovrl", "loss")
+MEASURES = ("quality", "consistency_db", "blind_sdr_db", "dnsmos_ovrl", "loss")
 
 
 def runs_of(noise: str) -> dict[str, ObjectiveConfig]:
