@@ -32,7 +32,21 @@ OTHER = RunConfig(
     ModelConfig("dcunet20", 48000, 1024, 256, 2, 64, 0.5, 0.7),
     DataConfig(1.5, 3, 0.2, 0),
     ObjectiveConfig(
-        "noisy_target", ("white", "a folder/with ü"), (-6.0, 21.0), "current", 7, 0.25, 2, 3, 4, 5, 6, 7, 8, 9
+        "noisy_target",
+        ("white", "a folder/with ü"),
+        (-6.0, 21.0),
+        "current",
+        "noisy_target",
+        7,
+        0.25,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
     ),
     TrainingConfig(
         1e-4, "cosine", 0.5, 0.9, 1.0, 3, 12, 1.5, 7, 8, 0.5, 3, "cuda:1", "32-true", True, 2, "default", True
@@ -149,6 +163,7 @@ BAD_VALUES = [
     (ObjectiveConfig, "noise", [(), ("",)]),
     (ObjectiveConfig, "snr_db", [(1.0, 0.0), (float("nan"), 0.0), (0.0, float("inf"))]),
     (ObjectiveConfig, "prior", ["teacher"]),
+    (ObjectiveConfig, "warmup", ["iddp"]),
     (ObjectiveConfig, "warmup_steps", [-1]),
     (ObjectiveConfig, "target_share", [-0.1, 1.1]),
     (ObjectiveConfig, "wsdr_weight", [-1.0]),

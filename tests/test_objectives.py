@@ -211,6 +211,35 @@ def test_noisy_target_learns_the_recording_from_more_noise():
     torch.testing.assert_close(parts["time"], relative_time_error(0.5 * noisier, batch["noisy"]).mean())
 
 
+def test_recorrupted_takes_away_what_it_added():
+    """Input and target have the recording as their mean, and differ by twice a noise of 0 to 10 dB."""
+    model, batch = Recorder(), make_batch(size=64, n_samples=800)
+    parts = call("recorrupted", Networks(model, model), batch=batch)
+    ((noisier, _, _),) = model.calls
+    added = noisier - batch["noisy"]
+    drawn = snr_db(batch["noisy"], added)
+    assert drawn.min() > -0.01
+    assert drawn.max() < 10.01
+    torch.testing.assert_close(
+        parts["time"], relative_time_error(0.5 * noisier, batch["noisy"] - added).mean()
+    )
+    assert "spectrum" not in parts
+
+
+def test_recorrupted_has_the_clean_speech_as_its_best_gain():
+    """A gain that makes the mean squared error least is that of the clean speech, not of the recording."""
+    torch.manual_seed(0)
+    speech, noise, other = torch.randn(3, 64, 4000)
+    level = 10 ** (-5 / 20)
+    noisy, added = speech + level * noise, level * other
+    noisier, target = noisy + added, noisy - added
+    best = (noisier * target).sum() / (noisier * noisier).sum()
+    against_clean = (noisier * speech).sum() / (noisier * noisier).sum()
+    of_noisy_target = (noisier * noisy).sum() / (noisier * noisier).sum()
+    assert abs(best - against_clean) < 0.01
+    assert of_noisy_target > against_clean + 0.15
+
+
 def test_noise2clean_learns_the_clean_speech():
     model, batch = Recorder(), make_batch()
     parts = call("noise2clean", Networks(model, model), batch=batch)

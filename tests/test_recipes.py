@@ -60,7 +60,7 @@ def test_the_command_prints_a_recipe_and_a_plan(tmp_path):
     )
     path.write_text(run("--plan", "corpora", "--rate", "16000").stdout)
     plan = load_plan(path)
-    assert len(cells_of(plan)) == 12 * 7 * 4
+    assert len(cells_of(plan)) == 12 * len(OBJECTIVES) * len(MODELS)
     assert plan.corpora["drilling"].test == "corpora/drilling/test"
     assert all(config_of(plan, cell).model.sample_rate == 16000 for cell in cells_of(plan))
 

@@ -107,15 +107,15 @@ class ObjectiveConfig:
 
     Attributes:
         name: what to learn from. Noisy recordings alone: iddp, iddp_paper (iddp as published), remixit,
-            noisy_target or only_noisy. A corpus with two noisy takes of the same speech: noise2noise. A
-            corpus with clean speech: noise2clean.
+            noisy_target, recorrupted or only_noisy. A corpus with two noisy takes of the same speech:
+            noise2noise. A corpus with clean speech: noise2clean.
         noise: sources of the noise that is added: white, synthetic, pauses (quiet stretches of the
             recordings), residual (what the first pass removed) or folders of noise recordings. Each
             of several serves an equal share of the excerpts; repeat the flag for each.
         snr_db: lowest and highest signal-to-noise ratio at which noise is added, in dB.
         prior: network of the first pass: current, or average (its moving average).
-        warmup_steps: steps at the beginning of iddp and remixit that learn by noisy_target; none when the
-            residual is the only noise.
+        warmup: objective that iddp and remixit begin with: recorrupted or noisy_target.
+        warmup_steps: steps that it takes; none when the residual is the only noise.
         target_share: share of a step's items whose target is the recording itself, as in noisy_target; it
             keeps speech that the first pass would lose.
         wsdr_weight: weight of the weighted SDR loss.
@@ -133,7 +133,8 @@ class ObjectiveConfig:
     noise: tuple[str, ...] = ("pauses", "pauses", "synthetic")
     snr_db: tuple[float, float] = (-5.0, 20.0)
     prior: str = "average"
-    warmup_steps: int = 150
+    warmup: str = "recorrupted"
+    warmup_steps: int = 200
     target_share: float = 0.2
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
@@ -148,6 +149,12 @@ class ObjectiveConfig:
         _require(len(self.noise) > 0 and all(self.noise), "noise", self.noise, "one source or more")
         _require(self.snr_db[0] <= self.snr_db[1], "snr_db", self.snr_db, "the lower end first")
         _require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
+        _require(
+            self.warmup in ("recorrupted", "noisy_target"),
+            "warmup",
+            self.warmup,
+            "recorrupted or noisy_target",
+        )
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         _require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
         for weight in (f.name for f in dataclasses.fields(self)):

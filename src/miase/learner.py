@@ -192,7 +192,7 @@ class Learner:
         # that starts from a model needs none.
         warms_up = set(settings.noise) != {"residual"} and not self.config.training.start
         if self.objective.warms_up and warms_up and self.progress.step < settings.warmup_steps:
-            return OBJECTIVES["noisy_target"]
+            return OBJECTIVES[settings.warmup]
         return self.objective
 
     def _draws(self, seed: int, number: int) -> Draws:

@@ -25,6 +25,8 @@ from miase.losses import (
 
 Batch = Mapping[str, Tensor]
 
+RECORRUPTED_SNR_DB = (0.0, 10.0)  # of a recording over the noise that is added to it and taken from it
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -67,7 +69,7 @@ class Objective(NamedTuple):
         needs: fields of a batch, each (batch, time): noisy, clean, noisy2 (another take of the same speech),
             noise (to be added).
         settings: fields of the configuration that this objective fixes.
-        warms_up: whether the run begins with noisy_target.
+        warms_up: whether the run begins with another objective, ``ObjectiveConfig.warmup``.
     """
 
     compute: Compute
@@ -128,6 +130,22 @@ def noisy_target(
     return combined_loss(noisier, networks.model(noisier), batch["noisy"], config)
 
 
+def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
+    """The recording less a noise from it with the noise: x - n' from x + n' (Pang et al. 2021, section 3).
+
+    Where n' is like the noise n of x, the sum n + n' that is heard tells nothing of the difference n - n' in
+    the target, whose mean is therefore the clean speech: nothing pulls towards keeping noise, as the target
+    of noisy_target does. The level of n is not known; that of n' is drawn around what is usual. Losses of
+    magnitudes are left out, for a target's noise adds to them.
+    """
+    low, high = RECORRUPTED_SNR_DB
+    snr_db = low + (high - low) * draws.uniform(len(batch["noisy"]), device=batch["noisy"].device)
+    noise = scale_to_snr(batch["noisy"], batch["noise"], snr_db)
+    noisier, target = batch["noisy"] + noise, batch["noisy"] - noise
+    waveform_alone = replace(config, spectrum_weight=0.0, stft_weight=0.0, mrstft_weight=0.0)
+    return combined_loss(noisier, networks.model(noisier), target, waveform_alone)
+
+
 def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """Denoising twice with the implicit deep denoiser prior (Tu et al. 2025; Lin et al. 2022).
 
@@ -180,6 +198,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "noise2clean": Objective(noise2clean, frozenset({"noisy", "clean"})),
     "noise2noise": Objective(noise2noise, frozenset({"noisy", "noisy2"})),
     "noisy_target": Objective(noisy_target, frozenset({"noisy", "noise"})),
+    "recorrupted": Objective(recorrupted, frozenset({"noisy", "noise"})),
     "only_noisy": Objective(only_noisy, frozenset({"noisy"})),
     "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True),
     "iddp_paper": Objective(iddp, frozenset({"noisy", "noise"}), PUBLISHED),
@@ -201,16 +220,16 @@ def find_objective(config: ObjectiveConfig) -> tuple[Objective, ObjectiveConfig]
         given = getattr(config, name)
         if given not in (fixed, getattr(default, name)):
             raise ConfigError(f"{config.name} fixes {name} to {fixed!r}, got {given!r}; leave it out")
-    if config.name == "noisy_target" and set(config.noise) == {"residual"}:
+    if config.name in ("noisy_target", "recorrupted") and set(config.noise) == {"residual"}:
         raise ConfigError(
-            "noisy_target makes one pass and has no residual; give --noise white or a noise folder"
+            f"{config.name} makes one pass and has no residual; give --noise white or a noise folder"
         )
     return objective, replace(config, **objective.settings)
 
 
 def needs_of(objective: Objective) -> frozenset[str]:
     """The fields of a batch that an objective and its warm-up need."""
-    return objective.needs | (OBJECTIVES["noisy_target"].needs if objective.warms_up else frozenset())
+    return objective.needs | ({"noisy", "noise"} if objective.warms_up else frozenset())
 
 
 def combined_loss(
