@@ -20,6 +20,7 @@ ROWS = [
     {"audio", "writing", "sources", "noise", "pauses", "stft", "registry", "overlap"},
     {"mixing", "models", "losses", "metrics", "classical", "peers", "summary"},
     {"corpus", "dataset", "objectives", "checkpoint", "judge", "matching"},
+    {"streamer", "streaming"},
     {"enhance", "learner"},
     {"card", "resume", "training_log"},
     {"train"},
