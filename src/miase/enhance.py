@@ -12,7 +12,7 @@ from torch import Tensor
 
 from miase.audio import SoundReader
 from miase.checkpoint import load_pretrained, save_pretrained
-from miase.config import EnhanceConfig
+from miase.config import EnhanceConfig, ModelConfig
 from miase.errors import AudioError, ConfigError
 from miase.models import DCUNet
 from miase.models.inference import FusedNetwork
@@ -116,7 +116,7 @@ class Enhancer:
         """
         if lookahead is not None and not lookahead >= 0:
             raise ConfigError(f"lookahead is {lookahead}; it must be 0 s or more")
-        return self._streamer(sample_rate, n_channels, config, self.model.frame_stride, lookahead)
+        return self._streamer(sample_rate, n_channels, config, live=True, lookahead=lookahead)
 
     def enhance_blocks(
         self,
@@ -136,8 +136,7 @@ class Enhancer:
         Yields:
             Blocks of other lengths, together as long as the input.
         """
-        piece = self._network.piece if self.device.type == "cpu" else 16 * self._network.piece
-        streamer = self._streamer(sample_rate, n_channels, config, piece)
+        streamer = self._streamer(sample_rate, n_channels, config, live=False)
         for block in blocks:
             yield streamer.feed(block)
         yield streamer.flush()
@@ -193,21 +192,27 @@ class Enhancer:
         sample_rate: int,
         n_channels: int,
         config: EnhanceConfig | None,
-        piece: int,
+        *,
+        live: bool,
         lookahead: float | None = None,
     ) -> Streamer:
-        """See `streamer`; ``piece`` is in frames."""
+        """See `streamer`; what is not live goes in larger pieces."""
         config = config or EnhanceConfig()
         if not self._network.streamable and lookahead is not None:
             raise ConfigError("this model hears whole recordings (window_frames is 0): it has no lookahead")
-        frames = None
+        piece, n_windows, frames = self.model.frame_stride, 1, None
+        if not live:
+            n_pieces = 1 if self.device.type == "cpu" else 16
+            piece, n_windows = n_pieces * self._network.piece, 4 * n_pieces
         if lookahead is not None:
             frames = round(lookahead * self.sample_rate / self.model.config.hop_length)
 
         def open_stream(with_cut: bool) -> ChannelStream:
             if self._network.streamable:
-                return ModelStream(self.model, self._network, piece, with_cut=with_cut, lookahead=frames)
-            segmentation = self._segmentation(config)
+                return ModelStream(
+                    self.model, self._network, piece, n_windows, with_cut=with_cut, lookahead=frames
+                )
+            segmentation = self._segmentation(config, self.model.config)
             return SegmentedModelStream(self._whole, self.model.stft, *segmentation, with_cut=with_cut)
 
         return Streamer(sample_rate, self.sample_rate, n_channels, config, open_stream)
@@ -219,10 +224,15 @@ class Enhancer:
             estimate: Samples = self.model(noisy.unsqueeze(0))[0].cpu().numpy()
         return estimate
 
-    def _segmentation(self, config: EnhanceConfig) -> tuple[int, int, int]:
-        """Segment, context and cross-fade in samples, for a model that takes whole signals only."""
-        segment = max(1, round(config.segment * self.sample_rate))
-        context = round(config.overlap * self.sample_rate)
+    def _segmentation(self, config: EnhanceConfig, model: ModelConfig) -> tuple[int, int, int]:
+        """Segment, context and cross-fade in samples, for what takes whole signals only.
+
+        The first two in whole windows of the model, so that a window holds the same frames as in the whole
+        recording.
+        """
+        grid = (model.window_frames or 16) * model.hop_length
+        segment = max(1, round(config.segment * self.sample_rate / grid)) * grid
+        context = max(1, round(config.overlap * self.sample_rate / grid)) * grid if config.overlap else 0
         return segment, context, min(round(FADE_SECONDS * self.sample_rate), 2 * context)
 
 

@@ -29,6 +29,7 @@ class ModelStream:
         model: the network, in evaluation mode.
         network: the same, prepared.
         piece: frames that go through the network at once; the result depends on it only with a lookahead.
+        n_windows: windows that go through the bottleneck at once; the result does not depend on it.
         with_cut: give two more streams, the input and the share to cut of what lies above the model's band.
         lookahead: frames of the future that each sample hears: it is then what the model would give if the
             signal ended that much after it. None stands for all that the network can hear.
@@ -39,6 +40,7 @@ class ModelStream:
         model: DCUNet,
         network: FusedNetwork,
         piece: int,
+        n_windows: int = 1,
         *,
         with_cut: bool = False,
         lookahead: int | None = None,
@@ -46,7 +48,8 @@ class ModelStream:
         self._model, self._network, self._piece, self._lookahead = model, network, piece, lookahead
         self._analysis = AnalysisStream(model.stft, piece)
         self._level = _LevelStream(model)
-        self._masks = network.stream()
+        self._masks = network.stream(n_windows)
+        self._n_windows = n_windows
         self._synthesis = SynthesisStream(model.stft)
         self._cut = _CutStream(model.stft) if with_cut else None
         empty = model.stft.window.new_zeros(0)
@@ -61,9 +64,10 @@ class ModelStream:
         """Samples that are taken, at most, before the first of them is given."""
         n_fft, hop_length = self._model.config.n_fft, self._model.config.hop_length
         longest = 0
-        for frame in range(2 * math.lcm(self._piece, self._network.period)):
+        period = max(1, self._n_windows * self._network.window) * self._model.frame_stride
+        for frame in range(2 * math.lcm(self._piece, period)):
             if self._lookahead is None:
-                needed = self._network.last_needed(frame) + self._model.level_reach
+                needed = self._network.last_needed(frame, self._n_windows) + self._model.level_reach
             else:
                 needed = frame + self._lookahead
             n_frames = -(-(needed + 1) // self._piece) * self._piece

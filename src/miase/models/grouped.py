@@ -58,42 +58,42 @@ class _Recurrence:
     """
 
     def __init__(self, grus: list[nn.GRU]) -> None:
-        self.width = grus[0].hidden_size
-        inner = 2 * self.width
-        names = ("", "_reverse")
-        weights = [[getattr(gru, f"weight_ih_l0{name}").T for name in names] for gru in grus]
-        self.from_input = torch.stack([torch.cat(pair, dim=1) for pair in weights]).contiguous()
-        biases = []
-        for gru in grus:
-            for name in names:
-                bias = getattr(gru, f"bias_ih_l0{name}").clone()
-                bias[:inner] += getattr(gru, f"bias_hh_l0{name}")[:inner]
-                biases.append(bias)
-        self.input_bias = torch.stack(biases).view(len(grus), 1, -1)
-        recurrent = torch.stack([getattr(gru, f"weight_hh_l0{name}").T for gru in grus for name in names])
-        self.from_state = recurrent.contiguous()
-        state_bias = [getattr(gru, f"bias_hh_l0{name}")[inner:] for gru in grus for name in names]
-        self.state_bias = F.pad(torch.stack(state_bias), (inner, 0)).unsqueeze(1)
+        inner = 2 * grus[0].hidden_size
+        directions = [(gru, name) for gru in grus for name in ("", "_reverse")]
+        from_input, input_bias, from_state, state_bias = [], [], [], []
+        for gru, name in directions:
+            from_input.append(getattr(gru, f"weight_ih_l0{name}").T)
+            from_state.append(getattr(gru, f"weight_hh_l0{name}").T)
+            of_input, of_state = getattr(gru, f"bias_ih_l0{name}"), getattr(gru, f"bias_hh_l0{name}")
+            input_bias.append(of_input + F.pad(of_state[:inner], (0, len(of_state) - inner)))
+            state_bias.append(F.pad(of_state[inner:], (inner, 0)))
+        self.from_input = torch.stack(from_input)
+        self.input_bias = torch.stack(input_bias).unsqueeze(1)
+        self.from_state = torch.stack(from_state)
+        self.state_bias = torch.stack(state_bias).unsqueeze(1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(group, row, step, width) -> (group, row, step, 2 * width), forward before backward."""
         n_groups, n_rows, n_steps, width = x.shape
-        inputs = torch.baddbmm(self.input_bias, x.flatten(1, 2), self.from_input)
-        inputs = inputs.view(n_groups, n_rows, n_steps, 2, 3 * width).permute(2, 0, 3, 1, 4)
-        # (step, group, direction, row, 3 * width), the backward direction with its last step first.
-        inputs = torch.stack((inputs[:, :, 0], inputs[:, :, 1].flip(0)), dim=2).flatten(1, 2)
-        states = x.new_zeros(n_steps + 1, 2 * n_groups, n_rows, width)
         inner = 2 * width
-        for step, given in enumerate(inputs.unbind(0)):
-            state = states[step]
+        # (group * direction, step, row, width), the backward direction with its last step first.
+        both = x.new_empty(n_groups, 2, n_steps, n_rows, width)
+        both[:, 0] = x.transpose(1, 2)
+        both[:, 1] = x.flip(2).transpose(1, 2)
+        inputs = torch.baddbmm(self.input_bias, both.view(2 * n_groups, -1, width), self.from_input)
+        inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
+        states = x.new_empty(n_groups, n_rows, n_steps, 2, width)
+        state = x.new_zeros(2 * n_groups, n_rows, width)
+        for step, given in enumerate(inputs.unbind(1)):
             recurrent = torch.baddbmm(self.state_bias, state, self.from_state)
             gates = (given[..., :inner] + recurrent[..., :inner]).sigmoid_()
             reset, update = gates.chunk(2, dim=-1)
             new = torch.addcmul(given[..., inner:], reset, recurrent[..., inner:]).tanh_()
-            torch.lerp(new, state, update, out=states[step + 1])
-        both = states[1:].view(n_steps, n_groups, 2, n_rows, width)
-        forward, backward = both[:, :, 0], both[:, :, 1].flip(0)
-        return torch.cat((forward, backward), dim=-1).permute(1, 2, 0, 3)
+            state = torch.lerp(new, state, update)
+            forward, backward = state.view(n_groups, 2, n_rows, width).unbind(1)
+            states[:, :, step, 0] = forward
+            states[:, :, n_steps - 1 - step, 1] = backward
+        return states.flatten(3)
 
 
 class _Layer:

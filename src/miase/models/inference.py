@@ -68,26 +68,22 @@ class FusedNetwork:
         self.piece = max(2, round(_PIECE / (self.n_freq * self.frame_stride))) * self.frame_stride
         self.phases = _phase_weights(self.mask_out)
 
-    def stream(self) -> "MaskStream":
-        """A new signal."""
-        return MaskStream(self)
+    def stream(self, n_windows: int = 1) -> "MaskStream":
+        """A new signal, of which the bottleneck takes ``n_windows`` windows at once."""
+        return MaskStream(self, n_windows)
 
     @property
     def streamable(self) -> bool:
         """Whether outputs are complete before the signal ends."""
         return self.bottleneck is None or self.window > 0
 
-    @property
-    def period(self) -> int:
-        """Frames after which `last_needed` repeats itself."""
-        return max(1, self.window) * self.frame_stride
-
-    def last_needed(self, frame: int) -> int:
-        """The last frame that the output of `frame` depends on, in a model with windows."""
+    def last_needed(self, frame: int, n_windows: int = 1) -> int:
+        """The last frame that must be there before the output of `frame` is given."""
         for weights in (self.mask_out, *self.decoder[::-1]):
             frame = (frame + weights.padding[0]) // weights.stride[0]
         if self.bottleneck is not None:
-            frame = (frame // self.window + 1) * self.window - 1
+            window = n_windows * self.window
+            frame = (frame // window + 1) * window - 1
         for weights in self.encoder[::-1]:
             frame = frame * weights.stride[0] - weights.padding[0] + weights.kernel[0] - 1
         return frame
@@ -136,14 +132,14 @@ def _phase_weights(mask_out: _Weights) -> Tensor | None:
 class MaskStream:
     """The network on one signal; see `FusedNetwork.stream`."""
 
-    def __init__(self, network: FusedNetwork) -> None:
+    def __init__(self, network: FusedNetwork, n_windows: int = 1) -> None:
         self._network = network
         n_freq = [network.n_freq]
         for weights in network.encoder:
             n_freq.append(-(-n_freq[-1] // weights.stride[1]))
         self._encoder = [_Convolution(*pair) for pair in zip(network.encoder, n_freq, strict=False)]
         self._bottleneck = (
-            _Windows(network.bottleneck, network.window, n_freq[-1], network.encoder[-1])
+            _Windows(network.bottleneck, network.window, n_windows, n_freq[-1], network.encoder[-1])
             if network.bottleneck is not None
             else None
         )
@@ -176,7 +172,7 @@ class MaskStream:
                 layer.waiting.append(x, activate=activate)
                 x, activate = layer.run(last=last), True
                 if i < len(self._encoder) - 1:
-                    self._decoder[-1 - i].waiting.append(x, source=1)
+                    self._decoder[-1 - i].waiting.skip(x)
             if self._bottleneck is not None:
                 self._bottleneck.waiting.append(x)
                 x, activate = self._bottleneck.run(last=last), False
@@ -204,51 +200,57 @@ class MaskStream:
 
 
 class _Waiting:
-    """Frames that wait for a layer, (frame, freq, channel), from one source or from two side by side.
+    """Frames that wait for a layer, (frame, freq, channel), with those of a skip connection beside them.
 
     Args:
         n_lead: frames of zeros before the first.
         n_freq: size of the second axis.
         like: a tensor on the device that they live on.
-        channels: of each source.
+        n_channels: of the layer before.
+        n_skipped: channels of the skip connection.
     """
 
-    def __init__(self, n_lead: int, n_freq: int, like: Tensor, *channels: int) -> None:
-        self.data = like.new_zeros(n_lead, n_freq, sum(channels))
-        self._columns = (slice(0, channels[0]), slice(channels[0], None))
-        self._n_filled = [n_lead for n in channels if n]
-        self.n_taken = 0  # from the first source
+    def __init__(self, n_lead: int, n_freq: int, like: Tensor, n_channels: int, n_skipped: int = 0) -> None:
+        self.data = like.new_zeros(n_lead, n_freq, n_channels + n_skipped)
+        self._n_channels = n_channels
+        self._skipped: tuple[Tensor, ...] = ()
+        self.n_taken = 0
 
     def __len__(self) -> int:
-        """Frames that all sources have given."""
-        return min(self._n_filled)
+        return len(self.data)
 
-    def append(self, frames: Tensor, *, source: int = 0, activate: bool = True) -> None:
-        """Take frames of a source, through the LeakyReLU when it is still to come."""
-        start = self._n_filled[source]
-        stop = start + len(frames)
-        if stop > len(self.data):
-            grown = self.data.new_empty(stop, *self.data.shape[1:])
-            grown[: len(self.data)] = self.data
-            self.data = grown
-        room = self.data[start:stop, :, self._columns[source]]
+    def append(self, frames: Tensor, *, activate: bool = True) -> None:
+        """Take frames of the layer before, through the LeakyReLU when it is still to come."""
+        before, n_frames = len(self.data), len(frames)
+        grown = self.data.new_empty(before + n_frames, *self.data.shape[1:])
+        grown[:before] = self.data
+        self.data = grown
+        room = grown[before:, :, : self._n_channels]
         if activate:
             torch.ops.aten.leaky_relu.out(frames, SLOPE, out=room)
         else:
             room.copy_(frames)
-        self._n_filled[source] = stop
-        if source == 0:
-            self.n_taken += len(frames)
+        self.n_taken += n_frames
+        start = before
+        while self._skipped and start < len(grown):
+            given, rest = self._skipped[0][: len(grown) - start], self._skipped[0][len(grown) - start :]
+            room = grown[start : start + len(given), :, self._n_channels :]
+            torch.ops.aten.leaky_relu.out(given, SLOPE, out=room)
+            self._skipped = ((rest,) if len(rest) else ()) + self._skipped[1:]
+            start += len(given)
+
+    def skip(self, frames: Tensor) -> None:
+        """Take frames of the skip connection, which come before those that they stand beside."""
+        if len(frames):
+            self._skipped = (*self._skipped, frames)
 
     def end(self, n_frames: int) -> None:
-        """Add frames of zeros to the end of all sources."""
+        """Add frames of zeros to the end."""
         self.data = F.pad(self.data, (0, 0, 0, 0, 0, n_frames))
-        self._n_filled = [n + n_frames for n in self._n_filled]
 
     def drop(self, n_frames: int) -> None:
         """Forget the first frames."""
         self.data = self.data[n_frames:]  # their memory goes when the next frames come
-        self._n_filled = [n - n_frames for n in self._n_filled]
 
 
 Layer = TypeVar("Layer", "_Convolution", "_Transposed", "_Phases", "_Windows")
@@ -257,8 +259,6 @@ Layer = TypeVar("Layer", "_Convolution", "_Transposed", "_Phases", "_Windows")
 def _forked(layer: Layer) -> Layer:
     other = copy.copy(layer)
     other.waiting = copy.copy(layer.waiting)
-    other.waiting.data = layer.waiting.data.clone()
-    other.waiting._n_filled = list(layer.waiting._n_filled)
     return other
 
 
@@ -361,12 +361,15 @@ class _Phases:
 class _Windows:
     """The bottleneck on windows of frames, as `miase.models.transformer.in_windows` has it.
 
-    A window is computed when it is full; the last one reaches back over the one before it.
+    Windows are computed when as many as go at once are full; the last one reaches back over the one before.
     """
 
-    def __init__(self, bottleneck: GroupedBottleneck, window: int, n_freq: int, last: _Weights) -> None:
+    def __init__(
+        self, bottleneck: GroupedBottleneck, window: int, at_once: int, n_freq: int, last: _Weights
+    ) -> None:
         self._bottleneck = bottleneck
         self._window = window
+        self._at_once = at_once
         self.waiting = _Waiting(0, n_freq, last.bias, len(last.bias))
         self._before = self.waiting.data  # the last window's frames
 
@@ -374,6 +377,8 @@ class _Windows:
         frames, window = self.waiting.data, self._window
         results = []
         n_whole = len(frames) // window if window else 0
+        if not last:
+            n_whole -= n_whole % self._at_once
         if n_whole:
             whole = frames[: n_whole * window]
             results.append(self._bottleneck(whole.view(n_whole, window, *whole.shape[1:])).flatten(0, 1))
