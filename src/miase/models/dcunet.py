@@ -90,6 +90,7 @@ class DCUNet(nn.Module):
             skipped.append(x)
         if self.bottleneck is not None:
             x = in_windows(self.bottleneck, x, self.config.window_frames // self.frame_stride)
+            x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
         skipped.pop()
         for block in self.decoder:
             x = torch.cat((block(x, sizes.pop()), skipped.pop()), dim=1)
