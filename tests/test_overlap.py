@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miase.overlap import process_in_segments
+from miase.overlap import SegmentStream
 
 
 def in_blocks(x, sizes):
@@ -15,8 +15,9 @@ def in_blocks(x, sizes):
 
 
 def run(process, x, sizes, segment=100, context=20, fade=10):
-    blocks = process_in_segments(process, in_blocks(x, sizes), segment, context, fade)
-    return np.concatenate(list(blocks), axis=1)
+    stream = SegmentStream(process, segment, context, fade, n_outputs=len(process(x)))
+    given = [stream.feed(block) for block in in_blocks(x, sizes)]
+    return np.concatenate([*given, stream.feed(x[:, :0], last=True)], axis=1)
 
 
 @pytest.mark.parametrize("n", [1, 99, 100, 101, 139, 140, 141, 250, 1000, 1037])
@@ -39,8 +40,8 @@ def test_a_local_process_gives_what_it_gives_for_the_whole():
 
 def test_segments_that_differ_are_cross_faded():
     calls = iter(range(10))
-    x = np.zeros((1, 300), np.float32)
-    result = run(lambda s: np.full_like(s, next(calls)), x, (300,), segment=100, context=20, fade=10)[0]
+    stream = SegmentStream(lambda s: np.full_like(s, next(calls)), segment=100, context=20, fade=10)
+    result = stream.feed(np.zeros((1, 300), np.float32), last=True)[0]
     assert result[:95].max() == 0
     assert (result[105:195] == 1).all()
     np.testing.assert_allclose(result[95:105], (np.arange(10) + 0.5) / 10, atol=1e-6)
@@ -60,9 +61,20 @@ def test_no_call_sees_more_than_a_segment_with_context():
         longest = max(longest, s.shape[1])
         return s
 
-    run(watch, np.zeros((1, 5000), np.float32), (64,))
+    stream = SegmentStream(watch, 100, 20, 10)
+    for block in in_blocks(np.zeros((1, 5000), np.float32), (64,)):
+        stream.feed(block)
     assert longest <= 100 + 2 * 20
 
 
 def test_an_empty_stream_gives_nothing():
-    assert list(process_in_segments(lambda s: s, [], 100, 20, 10)) == []
+    stream = SegmentStream(lambda s: s, 100, 20, 10)
+    assert stream.feed(np.zeros((1, 0), np.float32), last=True).shape == (1, 0)
+
+
+def test_nothing_waits_longer_than_the_latency():
+    stream = SegmentStream(lambda s: s, 100, 20, 10)
+    given = 0
+    for taken in range(1, 1001):
+        given += stream.feed(np.zeros((1, 1), np.float32)).shape[1]
+        assert taken - given <= stream.latency

@@ -36,6 +36,7 @@ class BatchOptions:
         overwrite: replace outputs that are there already.
         jobs: files at a time, each in a process of its own.
         threads: CPU threads in all; 0 leaves the choice to torch.
+        backend: auto, torch or onnx; auto takes onnx for a model whose name ends with .onnx.
         quiet: show no progress.
     """
 
@@ -46,6 +47,7 @@ class BatchOptions:
     overwrite: bool = False
     jobs: int = 1
     threads: int = 0
+    backend: str = "auto"
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -139,7 +141,7 @@ def enhance_files(
             targets.add(target)
     if not work:
         return
-    enhancer = _load(options, options.threads)  # a bad model is found here, once, and not in each worker
+    enhancer = load_enhancer(options)  # a bad model is found here, once, and not in each worker
     with tqdm(total=len(work), unit="file", disable=options.quiet, dynamic_ncols=True) as bar:
         for outcome in _run(enhancer, work, config, options):
             yield outcome
@@ -230,9 +232,23 @@ def _enhance_in_worker(source: Path, target: Path, config: EnhanceConfig, option
     return _enhance_one(_enhancer, source, target, config, options)
 
 
+def load_enhancer(options: BatchOptions) -> Enhancer:
+    """The model that the options name, on the threads and the device that they name."""
+    return _load(options, options.threads)
+
+
 def _load(options: BatchOptions, threads: int) -> Enhancer:
     if threads:
         torch.set_num_threads(threads)
+    exported = options.model.endswith(".onnx")
+    if options.backend == "onnx" and not exported:
+        raise ConfigError(
+            f"the onnx backend takes a file; write it with: miase export -m {options.model} -o model.onnx"
+        )
+    if exported and options.backend != "torch":
+        from miase.onnx_enhancer import OnnxEnhancer
+
+        return OnnxEnhancer(options.model, threads)
     return Enhancer.from_pretrained(options.model, options.device)
 
 

@@ -24,6 +24,7 @@ VERBS = {
     "compare": "Compare objectives, networks, corpora and seeds under one trainer.",
     "corpus": "Make noisy recordings from speech and noise, to train or to test with.",
     "evaluate": "Measure how good estimates or systems are, with clean speech or without.",
+    "export": "Write a model as one ONNX file.",
     "doctor": "Show versions, devices, codecs and weights.",
 }
 
@@ -83,8 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command; gives its exit code."""
+    # The parser takes a lone - for an option; as a path it is the same.
+    arguments = ["./-" if argument == "-" else argument for argument in arguments]
     try:
-        code = _app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        code = _app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         verb = arguments[0] if arguments and arguments[0] in (*VERBS, "models") else ""
         message = " ".join(str(error).split())

@@ -345,8 +345,9 @@ class EnhanceConfig:
         high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow
             lowers it by as much as the model lowers the upper half of its own band; keep leaves it; drop
             removes it.
-        segment: seconds that the model enhances at once; longer segments need more memory.
-        overlap: seconds of context on each side of a segment.
+        segment: seconds enhanced at once by what takes whole signals only: ONNX models, and models whose
+            transformer sees all frames at once (window_frames 0). Longer segments need more memory.
+        overlap: seconds of context on each side of such a segment.
     """
 
     strength: float = 1.0

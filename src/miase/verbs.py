@@ -28,8 +28,12 @@ def enhance(
     device: str = "auto",
     jobs: int = 1,
     threads: int = 0,
+    backend: Literal["auto", "torch", "onnx"] = "auto",
     report: Path | None = None,
     keep_if_worse: bool = False,
+    raw_rate: int = 0,
+    raw_channels: int = 1,
+    lookahead: float | None = None,
     log_json: bool = False,
     quiet: Quiet = False,
 ) -> int:
@@ -40,12 +44,13 @@ def enhance(
     Parameters
     ----------
     inputs: Path
-        sound files, and folders that are read with their subfolders.
+        sound files, and folders that are read with their subfolders; or '-' for WAV on standard input, as it
+        comes, with '-o -'.
     out: Path
         file to write, for a single input, or folder that keeps names and tree; without it,
-        STEM_enhanced.EXT is written beside each input.
+        STEM_enhanced.EXT is written beside each input; '-' is standard output.
     model: str
-        name from 'miase models list', or the folder of a model or of a training run.
+        name from 'miase models list', the folder of a model or of a training run, or an exported .onnx file.
     file_format: str
         write this format instead of the input's.
     skip_existing: bool
@@ -58,17 +63,27 @@ def enhance(
         files at a time, each in a process of its own.
     threads: int
         CPU threads in all; 0 leaves the choice to torch.
+    backend: str
+        what computes: torch, or onnxruntime for a file that 'miase export' wrote; auto goes by the name.
     report: Path
         write a report on the files as 'miase evaluate' makes it without clean speech: .html, .md, .json or
         .csv.
     keep_if_worse: bool
         keep the original sound in outputs that seem worse than it: speech lost, or a lower DNSMOS.
+    raw_rate: int
+        with '-': standard input and output are raw 16-bit little-endian samples at this rate, without a
+        header.
+    raw_channels: int
+        of raw samples.
+    lookahead: float
+        with '-': seconds of the future that each sample hears; 0.2 gives half a second of delay. Without it,
+        the samples are those of a file, some seconds late.
     log_json: bool
         print a line of JSON for each file on standard output.
     quiet: bool
         print nothing but errors.
     """
-    from miase.batch import BatchOptions, enhance_files
+    from miase.batch import BatchOptions, enhance_files, load_enhancer
 
     if not inputs:
         print("miase: no input; name sound files or folders. See 'miase enhance --help'.", file=sys.stderr)
@@ -81,8 +96,25 @@ def enhance(
         overwrite=overwrite,
         jobs=jobs,
         threads=threads,
+        backend=backend,
         quiet=quiet or log_json,
     )
+    if _is_pipe(inputs, out):
+        from miase.errors import ConfigError
+        from miase.piping import enhance_pipe
+
+        if file_format or report or keep_if_worse or log_json:
+            raise ConfigError("--format, --report, --keep-if-worse and --log-json are for files, not for -")
+        enhance_pipe(
+            load_enhancer(options),
+            sys.stdin.buffer,
+            sys.stdout.buffer,
+            config,
+            raw_rate=raw_rate,
+            raw_channels=raw_channels,
+            lookahead=lookahead,
+        )
+        return 0
     if report is not None:
         from miase.report import check_report_path
 
@@ -113,6 +145,18 @@ def enhance(
         print(f"miase: no sound files in {', '.join(map(str, inputs))}", file=sys.stderr)
         return 1
     return 1 if failures else 0
+
+
+def _is_pipe(inputs: tuple[Path, ...], out: Path | None) -> bool:
+    """Whether sound goes from standard input to standard output."""
+    pipe = Path("-")
+    if pipe not in inputs and out != pipe:
+        return False
+    if inputs != (pipe,) or out != pipe:
+        from miase.errors import ConfigError
+
+        raise ConfigError("- stands for standard input or output: give 'miase enhance - -o -'")
+    return True
 
 
 def _judge_outputs(
@@ -443,6 +487,41 @@ def evaluate(
     for line in once_for_all_systems(evaluation, evaluation.failed):
         print(f"miase: {line}", file=sys.stderr)
     return 1 if evaluation.failed else 0
+
+
+def export(
+    *,
+    out: Annotated[Path, Parameter(name=("-o", "--out"))],
+    model: Annotated[str, Parameter(name=("-m", "--model"))] = "default",
+    int8: bool = False,
+    overwrite: bool = False,
+    quiet: Quiet = False,
+) -> int:
+    """Write a model as one ONNX file, waveform in and waveform out.
+
+    Parameters
+    ----------
+    out: Path
+        file to write, NAME.onnx.
+    model: str
+        name from 'miase models list', or the folder of a model or of a training run.
+    int8: bool
+        weights and products in 8 bits: a smaller file, at the cost in quality that is printed.
+    overwrite: bool
+        replace a file that is there.
+    quiet: bool
+        print nothing but errors.
+    """
+    from miase.export import export_onnx
+
+    done = export_onnx(model, out, int8=int8, overwrite=overwrite)
+    if not quiet:
+        print(f"{done.path}: {done.n_bytes / 1e6:.1f} MB")
+        print(
+            f"difference from PyTorch: {done.largest_difference:.1e} at most, {done.error_db:.0f} dB; "
+            f"onnxruntime takes 1/{done.speed:.2f} of the time of the network in PyTorch"
+        )
+    return 0
 
 
 def doctor() -> int:

@@ -100,6 +100,7 @@ class DCUNet(nn.Module):
             skipped.append(x)
         if self.bottleneck is not None:
             x = in_windows(self.bottleneck, x, self.config.window_frames // self.frame_stride)
+            x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
         skipped.pop()
         for block in self.decoder:
             x = torch.cat((block(x, sizes.pop()), skipped.pop()), dim=1)
@@ -108,11 +109,21 @@ class DCUNet(nn.Module):
     def features(self, spectrum: Tensor) -> Tensor:
         """The spectrum as the network sees it: its level taken out, its magnitudes compressed."""
         power = spectrum.square().sum(-1)
-        reach = round(self.config.level_seconds / 2 * self.config.sample_rate / self.config.hop_length)
+        reach = self.level_reach
         level = F.avg_pool1d(
             power.mean(1, keepdim=True), 2 * reach + 1, stride=1, padding=reach, count_include_pad=False
         )
+        return spectrum * self.level_gain(power, level).unsqueeze(-1)
+
+    @property
+    def level_reach(self) -> int:
+        """Frames on each side of a frame over which its level is measured."""
+        return round(self.config.level_seconds / 2 * self.config.sample_rate / self.config.hop_length)
+
+    def level_gain(self, power: Tensor, level: Tensor) -> Tensor:
+        """What takes the level out of a spectrum and compresses it; ``level`` is broadcast over ``power``."""
         level = level + 1e-12
+        if self.config.compression == 1:
+            return level.rsqrt()
         exponent = (self.config.compression - 1) / 2
-        gain = (power / level + 1e-6) ** exponent * level.rsqrt()
-        return spectrum * gain.unsqueeze(-1)
+        return (power / level + 1e-6) ** exponent * level.rsqrt()

@@ -1,0 +1,235 @@
+"""How fast, against the plain networks and against what the machine could do: all as ratios of paired runs.
+
+    python benchmarks/speed.py [--seconds 60] [--repeats 3] [--hour] [--training]
+
+CPU time of one thread, ways taken in turn, medians. --hour also runs the command on one minute and on an hour
+of sound and measures its memory; --training also times training steps. Writes benchmarks/results/speed.json.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from plain import PlainDCUNet
+from roofline import floor_seconds, measure_ceiling, parts_of
+
+from miase import Enhancer
+from miase.config import ModelConfig
+from miase.losses import weighted_sdr
+from miase.models import MODELS, DCUNet, build_model
+from miase.models.inference import FusedNetwork
+from miase.streaming import ModelStream
+from miase.writing import SoundWriter
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = {"sample_rate": 48000, "n_fft": 3072, "hop_length": 768, "n_blocks": 6}
+PACKAGES = ("torch", "numpy", "onnxruntime", "soundfile", "soxr")
+N_WINDOWS = 4  # as Enhancer has it for files
+
+
+def main() -> None:
+    """Parse the command, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of sound in each run")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--hour", action="store_true")
+    parser.add_argument("--training", action="store_true")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "speed.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    results: dict = {"machine": machine(), "ceiling": measure_ceiling()}
+    show("ceiling", results["ceiling"])
+    packaged = Enhancer.from_pretrained(device="cpu")
+    results["roofline"] = {
+        name: roofline(ModelConfig(name, **PUBLISHED), results["ceiling"]) for name in MODELS
+    }
+    results["roofline"]["default"] = roofline(packaged.model.config, results["ceiling"])
+    published = build_model(ModelConfig("dcunet10_ctstm", **PUBLISHED)).eval()
+    for name, model in (("dcunet10_ctstm at 48 kHz", published), ("default", packaged.model)):
+        ways = ways_of(model, arguments.seconds)
+        if name == "default":
+            ways |= onnx_ways(arguments.seconds)
+        results[name] = compare(ways, arguments.repeats, arguments.seconds)
+        key = "default" if name == "default" else "dcunet10_ctstm"
+        floor = results["roofline"][key]["floor_seconds"]
+        results[name]["over_floor"] = {
+            way: seconds / arguments.seconds / floor for way, seconds in results[name]["cpu_seconds"].items()
+        }
+        show(name, results[name])
+    results["streaming"] = streaming(packaged, min(arguments.seconds, 20.0))
+    show("streaming", results["streaming"])
+    if arguments.training:
+        results["training step"] = compare(training_ways(published.config), arguments.repeats)
+        show("training step", results["training step"])
+    if arguments.hour:
+        results["command"] = command()
+        show("command", results["command"])
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    arguments.results.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def machine() -> dict:
+    """Hardware, versions, threads."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        cpu = next((s.split(":")[1].strip() for s in info.read_text().splitlines() if "model name" in s), cpu)
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "cpu": cpu,
+        "capability": capability,
+        "threads": 1,
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def roofline(config: ModelConfig, ceiling: dict) -> dict:
+    """Multiply-adds and bytes for a second of sound, and the least time for it."""
+    parts = parts_of(config)
+    return {
+        "parts": {part.name: {"macs": part.macs, "bytes": part.n_bytes} for part in parts},
+        "macs": sum(part.macs for part in parts),
+        "bytes": sum(part.n_bytes for part in parts),
+        "floor_seconds": floor_seconds(parts, ceiling),
+    }
+
+
+def ways_of(model: DCUNet, seconds: float) -> dict[str, Callable[[], object]]:
+    """The plain network on the whole recording and by windows, ours in PyTorch, and the prepared one."""
+    noisy = 0.1 * torch.randn(1, round(seconds * model.sample_rate))
+    network = FusedNetwork(model)
+    return {
+        "plain": lambda: PlainDCUNet(model)(noisy),
+        "plain by windows": lambda: PlainDCUNet(model, model.config.window_frames)(noisy),
+        "module": lambda: model(noisy),
+        "prepared": lambda: ModelStream(model, network, network.piece, N_WINDOWS).feed(
+            noisy[0].numpy(), last=True
+        ),
+    }
+
+
+def onnx_ways(seconds: float) -> dict[str, Callable[[], object]]:
+    """The packaged model on onnxruntime."""
+    from miase.export import export_onnx
+    from miase.onnx_enhancer import open_session
+
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx("default", Path(folder) / "a.onnx")
+        session = open_session(Path(folder) / "a.onnx", 1)
+    noisy = 0.1 * np.random.default_rng(0).standard_normal((1, round(seconds * 16000)), np.float32)
+    return {"onnxruntime": lambda: session.run(None, {"noisy": noisy})}
+
+
+def compare(ways: dict[str, Callable[[], object]], repeats: int, seconds: float | None = None) -> dict:
+    """CPU seconds of each way, taken in turn, and their ratios to the last of PyTorch's."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = time.process_time()
+            with torch.inference_mode(seconds is not None):
+                way()
+            times[name].append(time.process_time() - start)
+    ours = "prepared" if "prepared" in ways else "module"
+    result: dict = {
+        "cpu_seconds": {name: statistics.median(values) for name, values in times.items()},
+        f"times_as_long_as_{ours}": {
+            name: statistics.median(a / b for a, b in zip(values, times[ours], strict=True))
+            for name, values in times.items()
+        },
+    }
+    if seconds is not None:
+        result["times_real_time"] = {name: seconds / s for name, s in result["cpu_seconds"].items()}
+    return result
+
+
+def streaming(enhancer: Enhancer, seconds: float) -> dict:
+    """Latency, cost and difference from the file's estimate, fed 10 ms at a time."""
+    noisy = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000), np.float32)
+    whole = enhancer.enhance(noisy, 16000)
+    result = {}
+    for lookahead in (None, 0.5, 0.2, 0.0):
+        streamer = enhancer.streamer(16000, lookahead=lookahead)
+        start = time.process_time()
+        blocks = [streamer.feed(noisy[i : i + 160]) for i in range(0, noisy.size, 160)]
+        estimate = np.concatenate([*blocks, streamer.flush()])
+        spent = time.process_time() - start
+        error = np.square(estimate - whole).sum() / np.square(whole).sum()
+        result["all" if lookahead is None else f"lookahead {lookahead} s"] = {
+            "latency_seconds": streamer.latency_seconds,
+            "times_real_time": seconds / spent,
+            "difference_db": float(10 * np.log10(error + 1e-20)),
+        }
+    return result
+
+
+def training_ways(config: ModelConfig) -> dict[str, Callable[[], object]]:
+    """A pass without gradient, and a pass with it and its way back, on 2 x 165 000 samples."""
+    model = build_model(config).train()
+    noisy = 0.1 * torch.randn(2, 165_000)
+
+    def step(network: torch.nn.Module) -> None:
+        with torch.no_grad():
+            target = network(noisy)
+        model.zero_grad()
+        weighted_sdr(noisy, network(noisy), target).mean().backward()
+
+    return {"plain": lambda: step(PlainDCUNet(model)), "module": lambda: step(model)}
+
+
+def command() -> dict:
+    """CPU time and peak memory of the command on one minute and on an hour of 44.1 kHz sound."""
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for minutes in (1, 60):
+            source, target = Path(folder) / f"{minutes}.wav", Path(folder) / f"{minutes}_out.wav"
+            rng = np.random.default_rng(0)
+            with SoundWriter(source, 44100, 1) as writer:
+                for _ in range(minutes):
+                    writer.write(0.1 * rng.standard_normal((1, 60 * 44100), np.float32))
+            words = ["-m", "miase", "enhance", source, "-o", target, "-q", "--threads", "1"]
+            code = (
+                "import json, resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+                "u = resource.getrusage(resource.RUSAGE_CHILDREN); "
+                "print(json.dumps([u.ru_utime + u.ru_stime, u.ru_maxrss]))"
+            )
+            run = [sys.executable, "-c", code, sys.executable, *map(str, words)]
+            seconds, peak = json.loads(subprocess.run(run, check=True, capture_output=True).stdout)
+            result[f"{minutes} min"] = {
+                "times_real_time": 60 * minutes / seconds,
+                "cpu_seconds": seconds,
+                "peak_mb": peak * (1 if sys.platform == "darwin" else 1024) / 1e6,
+            }
+    result["hour_over_minute"] = {
+        key: result["60 min"][key] / result["1 min"][key] for key in ("cpu_seconds", "peak_mb")
+    }
+    return result
+
+
+def show(title: str, values: dict) -> None:
+    """A block of the report."""
+    print(title)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            print(f"  {key}: " + ", ".join(f"{name} {number:.4g}" for name, number in value.items()))
+        else:
+            print(f"  {key}: {value:.4g}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

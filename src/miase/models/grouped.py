@@ -1,0 +1,177 @@
+"""The bottlenecks for inference: their two-stage transformers side by side, as one batch of matrix products.
+
+The numbers are those of `miase.models.transformer`. The tensors here are (group, row, step, width), one group
+for each transformer; a bottleneck of one transformer is the case of one group.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from miase.models.transformer import (
+    ComplexBottleneck,
+    RealBottleneck,
+    TransformerLayer,
+    TwoStageBlock,
+    TwoStageTransformer,
+)
+
+
+class _Affine:
+    """Linear layers, or 1x1 convolutions, of all groups: (group, ..., in) -> (group, ..., out)."""
+
+    def __init__(self, layers: list[nn.Linear] | list[nn.Conv2d]) -> None:
+        self.weight = torch.stack([layer.weight.flatten(1).T for layer in layers]).contiguous()
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        self.bias = torch.stack(biases).unsqueeze(1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = torch.baddbmm(self.bias, x.flatten(1, -2), self.weight)
+        return rows.view(*x.shape[:-1], -1)
+
+
+class _Norm:
+    """Layer norms of all groups over the last axis."""
+
+    def __init__(self, norms: list[nn.LayerNorm] | list[nn.GroupNorm]) -> None:
+        self.weight = torch.stack([norm.weight for norm in norms])[:, None, None]
+        self.bias = torch.stack([norm.bias for norm in norms])[:, None, None]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class _WholeNorm(_Norm):
+    """Group norms with one group of channels: over everything but the item, with a weight per channel."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(group, item, first, second, width) -> the same."""
+        normed = F.layer_norm(x, x.shape[2:])
+        return torch.addcmul(self.bias.unsqueeze(2), normed, self.weight.unsqueeze(2))
+
+
+class _Recurrence:
+    """Bidirectional GRUs (Cho et al. 2014) of all groups; both directions of all take a step at a time.
+
+    r = sigmoid(Wr x + Ur h), z = sigmoid(Wz x + Uz h), n = tanh(Wn x + r (Un h)), h' = n + z (h - n), each
+    with its biases.
+    """
+
+    def __init__(self, grus: list[nn.GRU]) -> None:
+        inner = 2 * grus[0].hidden_size
+        directions = [(gru, name) for gru in grus for name in ("", "_reverse")]
+        from_input, input_bias, from_state, state_bias = [], [], [], []
+        for gru, name in directions:
+            from_input.append(getattr(gru, f"weight_ih_l0{name}").T)
+            from_state.append(getattr(gru, f"weight_hh_l0{name}").T)
+            of_input, of_state = getattr(gru, f"bias_ih_l0{name}"), getattr(gru, f"bias_hh_l0{name}")
+            input_bias.append(of_input + F.pad(of_state[:inner], (0, len(of_state) - inner)))
+            state_bias.append(F.pad(of_state[inner:], (inner, 0)))
+        self.from_input = torch.stack(from_input)
+        self.input_bias = torch.stack(input_bias).unsqueeze(1)
+        self.from_state = torch.stack(from_state)
+        self.state_bias = torch.stack(state_bias).unsqueeze(1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(group, row, step, width) -> (group, row, step, 2 * width), forward before backward."""
+        n_groups, n_rows, n_steps, width = x.shape
+        inner = 2 * width
+        # (group * direction, step, row, width), the backward direction with its last step first.
+        both = x.new_empty(n_groups, 2, n_steps, n_rows, width)
+        both[:, 0] = x.transpose(1, 2)
+        both[:, 1] = x.flip(2).transpose(1, 2)
+        inputs = torch.baddbmm(self.input_bias, both.view(2 * n_groups, -1, width), self.from_input)
+        inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
+        states = x.new_empty(n_groups, n_rows, n_steps, 2, width)
+        state = x.new_zeros(2 * n_groups, n_rows, width)
+        for step, given in enumerate(inputs.unbind(1)):
+            recurrent = torch.baddbmm(self.state_bias, state, self.from_state)
+            gates = (given[..., :inner] + recurrent[..., :inner]).sigmoid_()
+            reset, update = gates.chunk(2, dim=-1)
+            new = torch.addcmul(given[..., inner:], reset, recurrent[..., inner:]).tanh_()
+            state = torch.lerp(new, state, update)
+            forward, backward = state.view(n_groups, 2, n_rows, width).unbind(1)
+            states[:, :, step, 0] = forward
+            states[:, :, n_steps - 1 - step, 1] = backward
+        return states.flatten(3)
+
+
+class _Layer:
+    """Transformer layers of all groups."""
+
+    def __init__(self, layers: list[TransformerLayer]) -> None:
+        self.n_heads = layers[0].n_heads
+        self.qkv = _Affine([layer.qkv for layer in layers])
+        self.attention_out = _Affine([layer.attention_out for layer in layers])
+        self.attention_norm = _Norm([layer.attention_norm for layer in layers])
+        self.gru = _Recurrence([layer.gru for layer in layers])
+        self.feed_forward_out = _Affine([layer.feed_forward_out for layer in layers])
+        self.feed_forward_norm = _Norm([layer.feed_forward_norm for layer in layers])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(group, row, step, width) -> the same."""
+        n_groups, n_rows, n_steps, width = x.shape
+        qkv = self.qkv(x).view(n_groups * n_rows, n_steps, 3, self.n_heads, width // self.n_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        x = self.attention_norm(x + self.attention_out(attended))
+        return self.feed_forward_norm(x + self.feed_forward_out(F.gelu(self.gru(x))))
+
+
+class _Block:
+    """Two-stage blocks of all groups."""
+
+    def __init__(self, blocks: list[TwoStageBlock]) -> None:
+        self.along_freq = _Layer([block.along_freq for block in blocks])
+        self.freq_norm = _WholeNorm([block.freq_norm for block in blocks])
+        self.along_time = _Layer([block.along_time for block in blocks])
+        self.time_norm = _WholeNorm([block.time_norm for block in blocks])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(group, item, frame, freq, width) -> the same."""
+        x = x + self.freq_norm(self.along_freq(x.flatten(1, 2)).view(x.shape))
+        rows = x.transpose(2, 3).contiguous()
+        changed = self.along_time(rows.flatten(1, 2)).view(rows.shape)
+        return x + self.time_norm(changed.transpose(2, 3).contiguous())
+
+
+class GroupedBottleneck:
+    """A trained bottleneck, prepared for inference."""
+
+    def __init__(self, bottleneck: RealBottleneck | ComplexBottleneck) -> None:
+        if isinstance(bottleneck, ComplexBottleneck):
+            transformers = [bottleneck.transformer_a, bottleneck.transformer_b]
+        else:
+            transformers = [bottleneck.transformer]
+        self.conv_in = _Affine([t.conv_in for t in transformers])
+        self.slope_in = _slopes([t.act_in for t in transformers])
+        self.blocks = [_Block(list(blocks)) for blocks in zip(*map(_blocks, transformers), strict=True)]
+        self.slope_out = _slopes([t.act_out for t in transformers])
+        self.conv_out = _Affine([t.conv_out for t in transformers])
+        self.n_groups = len(transformers)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(item, frame, freq, 2 * channel) -> the same."""
+        parts = x.view(*x.shape[:-1], -1, 2).movedim(-1, 0).flatten(0, 1)  # the real ones, then the imaginary
+        y = _prelu(self.conv_in(parts.expand(self.n_groups, *parts.shape)), self.slope_in)
+        for block in self.blocks:
+            y = block(y)
+        y = self.conv_out(_prelu(y, self.slope_out))
+        y = y.view(self.n_groups, 2, -1, *y.shape[2:])
+        if self.n_groups == 1:
+            real, imag = y[0]
+        else:
+            real, imag = y[0, 0] - y[1, 1], y[1, 0] + y[0, 1]
+        return torch.stack((real, imag), dim=-1).flatten(-2)
+
+
+def _blocks(transformer: TwoStageTransformer) -> list[TwoStageBlock]:
+    return [block for block in transformer.blocks if isinstance(block, TwoStageBlock)]
+
+
+def _slopes(activations: list[nn.PReLU]) -> Tensor:
+    return torch.stack([activation.weight for activation in activations])[:, None, None, None]
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    return x.clamp(min=0) + slope * x.clamp(max=0)

@@ -1,0 +1,125 @@
+"""The prepared network: what the trained one gives, in pieces of any size."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from miase.config import ModelConfig
+from miase.models import MODELS, build_model
+from miase.models.grouped import GroupedBottleneck
+from miase.models.inference import FusedNetwork
+from miase.streaming import ModelStream
+
+SMALL = {"sample_rate": 4000, "n_blocks": 2, "window_frames": 32, "level_seconds": 0.5, "compression": 0.5}
+
+
+def trained(**config):
+    """A network whose norms are not those of fresh layers."""
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(**SMALL | config)).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.uniform_(-0.2, 0.2)
+    return model
+
+
+def in_pieces(x, sizes):
+    start = 0
+    for size in itertools.cycle(sizes):
+        yield x[start : start + size], start + size >= len(x)
+        start += size
+        if start >= len(x):
+            return
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("sizes", [(10_000,), (1,), (7, 33)])
+@pytest.mark.parametrize("n_frames", [1, 2, 15, 16, 33, 64, 101])
+def test_masks_in_pieces_are_those_of_the_whole(name, sizes, n_frames):
+    model = trained(name=name, n_fft=128, hop_length=32)
+    outputs = []
+    model.mask_out.register_forward_hook(lambda module, given, output: outputs.append(output))
+    spectrum = torch.randn(1, 65, n_frames, 2)
+    model.mask(spectrum)
+    features = model.features(spectrum)[0].transpose(0, 1)
+    stream = FusedNetwork(model).stream()
+    pieces = [stream.feed(piece, last=last) for piece, last in in_pieces(features, sizes)]
+    torch.testing.assert_close(torch.cat(pieces), outputs[0][0].permute(2, 1, 0), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n_fft", [128, 126])
+@pytest.mark.parametrize("n_samples", [1, 2, 1023, 5001])
+@pytest.mark.parametrize("piece", [16, 50])
+def test_samples_in_pieces_are_those_of_the_whole(name, n_fft, n_samples, piece):
+    model = trained(name=name, n_fft=n_fft, hop_length=n_fft // 4)
+    noisy = torch.randn(n_samples)
+    stream = ModelStream(model, FusedNetwork(model), piece, with_cut=True)
+    pieces = [
+        torch.from_numpy(stream.feed(samples.numpy(), last=last))
+        for samples, last in in_pieces(noisy, (333, 5))
+    ]
+    estimate, given, cut = torch.cat(pieces, dim=1)
+    torch.testing.assert_close(estimate, model(noisy[None])[0], rtol=0, atol=2e-5)
+    torch.testing.assert_close(given, noisy, rtol=0, atol=0)
+    assert cut.min() >= 0
+    assert cut.max() <= 1
+
+
+@pytest.mark.parametrize("setting", [{"n_fft": 3072, "hop_length": 768}, {"n_fft": 1022, "hop_length": 256}])
+def test_published_settings_give_the_same(setting):
+    model = trained(sample_rate=16000, window_frames=128, **setting)
+    noisy = torch.randn(50_000)
+    estimate = ModelStream(model, FusedNetwork(model), 32).feed(noisy.numpy(), last=True)[0]
+    torch.testing.assert_close(torch.from_numpy(estimate), model(noisy[None])[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dcunet10_rtstm", "dcunet10_ctstm"])
+def test_transformers_side_by_side_give_what_each_gives(name):
+    bottleneck = trained(name=name).bottleneck
+    x = torch.randn(3, 128, 9, 8)
+    together = GroupedBottleneck(bottleneck)(x.permute(0, 3, 2, 1).contiguous())
+    torch.testing.assert_close(together.permute(0, 3, 2, 1), bottleneck(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dcunet10_ctstm", "dcunet20"])
+@pytest.mark.parametrize(("lookahead", "with_cut"), [(None, False), (None, True), (8, True)])
+def test_nothing_waits_longer_than_the_latency(name, lookahead, with_cut):
+    model = trained(name=name, n_fft=64, hop_length=16)
+    stream = ModelStream(model, FusedNetwork(model), 16, with_cut=with_cut, lookahead=lookahead)
+    step, given, longest = 16, 0, 0
+    for taken in range(step, 200 * 16, step):
+        given += stream.feed(torch.randn(step).numpy()).shape[1]
+        longest = max(longest, taken - given)
+    assert stream.latency - 2 * step <= longest <= stream.latency
+
+
+def test_with_a_lookahead_the_future_is_not_heard():
+    """Each sample is what the model gives when the signal ends the lookahead after its piece."""
+    model = trained(n_fft=64, hop_length=16)
+    noisy, frames, lookahead = torch.randn(5000), 16, 8
+    stream = ModelStream(model, FusedNetwork(model), frames, lookahead=lookahead)
+    given = 0
+    for start in range(0, 4000, 100):
+        samples = torch.from_numpy(stream.feed(noisy[start : start + 100].numpy()))[0]
+        if len(samples):
+            n_frames = (start + 100 - 32) // 16 + 1  # complete so far
+            n_frames -= n_frames % frames
+            cut = model.stft.analyse(noisy[None, : start + 100])[:, :, :n_frames]
+            estimate = model.stft.synthesise(masked(model, cut), n_frames * 16)[0]
+            # The last frame of each piece reaches into the next; what comes before is from this call alone.
+            inner = slice(given + 64, given + len(samples))
+            torch.testing.assert_close(samples[64:], estimate[inner], rtol=0, atol=1e-4)
+            given += len(samples)
+    assert given > 3000
+
+
+def masked(model, spectrum):
+    mask = torch.view_as_complex(model.mask(spectrum).contiguous())
+    return torch.view_as_real(mask * torch.view_as_complex(spectrum.contiguous()))
