@@ -195,10 +195,26 @@ def test_residual_and_other_noise_share_the_items():
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_share_of_the_targets_is_the_recording(share):
     model, batch = Recorder(), make_batch(size=4)
-    config = ObjectiveConfig(noise=("white",), target_share=share, snr_db=(200.0, 200.0))
+    config = ObjectiveConfig(
+        noise=("white",), warmup="noisy_target", target_share=share, snr_db=(200.0, 200.0)
+    )
     call("iddp", Networks(model, model), config, batch=batch)
     gain = 1.0 if share else 0.75
     torch.testing.assert_close(model.calls[1][0], gain * batch["noisy"], atol=1e-5, rtol=0)
+
+
+def test_recorrupted_items_count_for_the_waveform_alone():
+    """Their targets hold noise, which a loss of magnitudes would teach to keep."""
+    model, batch = Recorder(), make_batch(size=4)
+    everything = ObjectiveConfig(noise=("white",), target_share=1.0)
+    parts = call("iddp", Networks(model, model), everything, batch=batch)
+    noisier = model.calls[1][0]
+    target = 2 * batch["noisy"] - noisier  # what was added to the recording is taken from it
+    torch.testing.assert_close(parts["time"], relative_time_error(0.5 * noisier, target).mean())
+    assert "spectrum" not in parts
+    half = ObjectiveConfig(noise=("white",), target_share=0.5)
+    parts = call("iddp", Networks(model, model), half, batch=make_batch(size=64, n_samples=800))
+    assert parts["loss"] > parts["wsdr"] + parts["time"] + parts["spectrum"]  # which has a weight of 2
 
 
 def test_noisy_target_learns_the_recording_from_more_noise():
@@ -344,8 +360,8 @@ def test_the_published_setting_is_the_equation_of_the_paper():
 
 
 def test_what_an_objective_fixes_cannot_be_given_otherwise():
-    with pytest.raises(ConfigError, match=r"iddp_paper fixes target_share to 0\.0, got 0\.5"):
-        find_objective(ObjectiveConfig("iddp_paper", target_share=0.5))
+    with pytest.raises(ConfigError, match=r"iddp_paper fixes target_share to 0\.0, got 0\.3"):
+        find_objective(ObjectiveConfig("iddp_paper", target_share=0.3))
     with pytest.raises(ConfigError, match="remixit fixes prior to 'average', got 'current'"):
         find_objective(ObjectiveConfig("remixit", prior="current"))
     assert find_objective(find_objective(ObjectiveConfig("iddp_paper"))[1])

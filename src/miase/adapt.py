@@ -163,7 +163,9 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
     """The settings of the training run; `docs/adaptation.md` has the experiments that chose them."""
     return RunConfig(
         data=DataConfig(valid_share=HELD_OUT),
-        objective=ObjectiveConfig(noise=config.noise, warmup_steps=0, target_share=0.1, snr_db=(-5.0, 15.0)),
+        objective=ObjectiveConfig(
+            noise=config.noise, warmup="noisy_target", warmup_steps=0, target_share=0.1, snr_db=(-5.0, 15.0)
+        ),
         training=TrainingConfig(
             lr=config.lr,
             average_decay=0.99,

@@ -116,7 +116,7 @@ class ObjectiveConfig:
         prior: network of the first pass: current, or average (its moving average).
         warmup: objective that iddp and remixit begin with: recorrupted or noisy_target.
         warmup_steps: steps that it takes; none when the residual is the only noise.
-        target_share: share of a step's items whose target is the recording itself, as in noisy_target; it
+        target_share: share of the items of iddp and remixit that learn by the objective of the warm-up; it
             keeps speech that the first pass would lose.
         wsdr_weight: weight of the weighted SDR loss.
         time_weight: weight of the waveform's mean absolute error, relative to the target's level.
@@ -131,11 +131,11 @@ class ObjectiveConfig:
 
     name: Annotated[str, Parameter(name="--objective")] = "iddp"
     noise: tuple[str, ...] = ("pauses", "pauses", "synthetic")
-    snr_db: tuple[float, float] = (-5.0, 20.0)
+    snr_db: tuple[float, float] = (0.0, 15.0)
     prior: str = "average"
     warmup: str = "recorrupted"
     warmup_steps: int = 200
-    target_share: float = 0.2
+    target_share: float = 0.5
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
     spectrum_weight: float = 2.0

@@ -138,27 +138,33 @@ def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws
     of noisy_target does. The level of n is not known; that of n' is drawn around what is usual. Losses of
     magnitudes are left out, for a target's noise adds to them.
     """
+    noisier, target = _recorrupt(batch, draws)
+    nothing = torch.zeros(len(target), device=target.device)
+    return combined_loss(noisier, networks.model(noisier), target, config, nothing)
+
+
+def _recorrupt(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+    """The recording with a noise and without it: x + n' and x - n'."""
+    noisy = batch["noisy"]
     low, high = RECORRUPTED_SNR_DB
-    snr_db = low + (high - low) * draws.uniform(len(batch["noisy"]), device=batch["noisy"].device)
-    noise = scale_to_snr(batch["noisy"], batch["noise"], snr_db)
-    noisier, target = batch["noisy"] + noise, batch["noisy"] - noise
-    waveform_alone = replace(config, spectrum_weight=0.0, stft_weight=0.0, mrstft_weight=0.0)
-    return combined_loss(noisier, networks.model(noisier), target, waveform_alone)
+    snr_db = low + (high - low) * draws.uniform(len(noisy), device=noisy.device)
+    noise = scale_to_snr(noisy, batch["noise"], snr_db)
+    return noisy + noise, noisy - noise
 
 
 def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """Denoising twice with the implicit deep denoiser prior (Tu et al. 2025; Lin et al. 2022).
 
     The first output y1 = f(x), without gradient and in evaluation mode, is noised again with n', and the
-    second output f(y1 + n') learns to be y1. A share of the targets is the recording itself.
+    second output f(y1 + n') learns to be y1. A share of the items learns by the objective of the warm-up.
     """
     noisy = batch["noisy"]
     with torch.no_grad():
         first = _in_eval_mode(networks.prior, noisy)
-        target = _with_recordings(first, noisy, config, draws)
         noise = _renoise(noisy - first, batch, config, draws)
-        noisier = target + scale_to_snr(target, noise, _draw_snr(batch, config, draws))
-    parts = combined_loss(noisier, networks.model(noisier), target, config)
+        noisier = first + scale_to_snr(first, noise, _draw_snr(batch, config, draws))
+        noisier, target, trusted = _with_recordings(noisier, first, batch, config, draws)
+    parts = combined_loss(noisier, networks.model(noisier), target, config, trusted)
     if config.fidelity_weight > 0:
         parts["fidelity"] = (networks.model(noisy) - noisy).norm(dim=-1).mean()
         parts["loss"] = parts["loss"] + config.fidelity_weight * parts["fidelity"]
@@ -169,15 +175,16 @@ def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Dr
     """The teacher's estimates, mixed again with the noises that it heard in other items (Tzinis et al. 2022).
 
     The teacher, the prior network, gives speech s' = f(x) and noise n' = x - s'. The student learns s' from
-    s' + P n', P a permutation of the batch. A share of the targets is the recording itself, as in iddp.
+    s' + P n', P a permutation of the batch. A share of the items learns by the objective of the warm-up, as
+    in iddp.
     """
     noisy = batch["noisy"]
     with torch.no_grad():
         speech = _in_eval_mode(networks.prior, noisy)
         order = draws.uniform(len(noisy), device=noisy.device).argsort()
-        noise = (noisy - speech)[order]
-        target = _with_recordings(speech, noisy, config, draws)
-    return combined_loss(target + noise, networks.model(target + noise), target, config)
+        remixed = speech + (noisy - speech)[order]
+        noisier, target, trusted = _with_recordings(remixed, speech, batch, config, draws)
+    return combined_loss(noisier, networks.model(noisier), target, config, trusted)
 
 
 PUBLISHED: Mapping[str, Any] = {
@@ -202,7 +209,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "only_noisy": Objective(only_noisy, frozenset({"noisy"})),
     "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True),
     "iddp_paper": Objective(iddp, frozenset({"noisy", "noise"}), PUBLISHED),
-    "remixit": Objective(remixit, frozenset({"noisy"}), {"prior": "average"}, warms_up=True),
+    "remixit": Objective(remixit, frozenset({"noisy", "noise"}), {"prior": "average"}, warms_up=True),
 }
 
 
@@ -233,21 +240,30 @@ def needs_of(objective: Objective) -> frozenset[str]:
 
 
 def combined_loss(
-    noisier: Tensor, estimate: Tensor, target: Tensor, config: ObjectiveConfig
+    noisier: Tensor,
+    estimate: Tensor,
+    target: Tensor,
+    config: ObjectiveConfig,
+    trusted: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The weighted sum of the losses, and each of them that has a weight, as means over the batch."""
+    """The weighted sum of the losses, and each of them that has a weight, as means over the batch.
+
+    Losses of magnitudes count ``trusted`` of an item, from 0 to 1, (batch,); by default all of it.
+    """
     total = torch.zeros((), device=target.device)
     parts = {}
-    for name, weight, loss in (
-        ("wsdr", config.wsdr_weight, partial(weighted_sdr, noisier)),
-        ("time", config.time_weight, relative_time_error),
-        ("spectrum", config.spectrum_weight, compressed_spectrum_error),
-        ("mse", config.mse_weight, squared_error),
-        ("stft", config.stft_weight, stft_error),
-        ("mrstft", config.mrstft_weight, multi_resolution_stft_error),
+    trusted = torch.ones(len(target), device=target.device) if trusted is None else trusted
+    everything = torch.ones_like(trusted)
+    for name, weight, share, loss in (
+        ("wsdr", config.wsdr_weight, everything, partial(weighted_sdr, noisier)),
+        ("time", config.time_weight, everything, relative_time_error),
+        ("spectrum", config.spectrum_weight, trusted, compressed_spectrum_error),
+        ("mse", config.mse_weight, everything, squared_error),
+        ("stft", config.stft_weight, trusted, stft_error),
+        ("mrstft", config.mrstft_weight, trusted, multi_resolution_stft_error),
     ):
-        if weight > 0:
-            value = loss(estimate, target).mean()
+        if weight > 0 and bool(share.any()):
+            value = (share * loss(estimate, target)).mean()
             total = total + weight * value
             parts[name] = value.detach()
     return {"loss": total} | parts
@@ -277,10 +293,26 @@ def shuffle_pieces(noise: Tensor, draws: Draws, n_pieces: int = 10) -> Tensor:
     return shuffled - shuffled.mean(-1, keepdim=True)
 
 
-def _with_recordings(target: Tensor, noisy: Tensor, config: ObjectiveConfig, draws: Draws) -> Tensor:
-    """The targets, of which a share is the recording itself."""
-    keep = draws.uniform(len(noisy), device=noisy.device) < config.target_share
-    return torch.where(keep.unsqueeze(-1), noisy, target)
+def _with_recordings(
+    noisier: Tensor, target: Tensor, batch: Batch, config: ObjectiveConfig, draws: Draws
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs and targets, of which a share is made from the recordings as the warm-up makes them.
+
+    Also which targets can be trusted in losses of magnitudes, (batch,): not those of `recorrupted`.
+    """
+    noisy = batch["noisy"]
+    from_recordings = draws.uniform(len(noisy), device=noisy.device) < config.target_share
+    trusted = torch.ones(len(noisy), device=noisy.device)
+    if config.target_share > 0:
+        if config.warmup == "recorrupted":
+            theirs, their_target = _recorrupt(batch, draws)
+            trusted = (~from_recordings).to(trusted.dtype)
+        else:
+            noise = scale_to_snr(noisy, batch["noise"], _draw_snr(batch, config, draws))
+            theirs, their_target = noisy + noise, noisy
+        which = from_recordings.unsqueeze(-1)
+        noisier, target = torch.where(which, theirs, noisier), torch.where(which, their_target, target)
+    return noisier, target, trusted
 
 
 def _renoise(residual: Tensor, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Tensor:
