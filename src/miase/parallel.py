@@ -55,6 +55,13 @@ def agreed(fabric: Fabric, is_so: bool) -> bool:
     return is_so if fabric.world_size == 1 else bool(fabric.broadcast(is_so))
 
 
+def leave(fabric: Fabric) -> None:
+    """Wait for the other processes, and end what connects them: a process that just exits may abort."""
+    if fabric.world_size > 1:
+        fabric.barrier()
+        dist.destroy_process_group()
+
+
 class Autocast(nn.Module):
     """A network that Fabric does not train, in the precision of those that it does.
 

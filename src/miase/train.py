@@ -29,7 +29,7 @@ from miase.examples import TrainingData, open_examples
 from miase.learner import Learner, Progress
 from miase.models import build_model
 from miase.objectives import Objective, find_objective, needs_of
-from miase.parallel import agreed, make_fabric, share_norms
+from miase.parallel import agreed, leave, make_fabric, share_norms
 from miase.registry import resolve
 from miase.resume import Checkpoints, saved_steps
 from miase.training_log import TrainingLog
@@ -150,6 +150,7 @@ def fit(
     if leads:
         save_pretrained(learner.kept(), model_dir)
         write_card(model_dir, config, progress, data.summary)
+    leave(fabric)
     failures = data.failures + data.damaged()
     return TrainResult(model_dir, progress.step, progress.cpu_seconds, learner.is_over(), failures)
 
