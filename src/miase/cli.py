@@ -1,7 +1,7 @@
 """The command line: its verbs, and how errors become messages and exit codes.
 
 Exit codes: 0 all done, 1 something failed, 2 the command was not understood, 3 an adaptation was no better
-and the weights stayed as they were, 130 interrupted. The verbs themselves stand in ``verbs.py`` and are
+and the weights stayed as they were, 130 interrupted. The verbs themselves stand in ``verbs/`` and are
 imported only when they are called, so ``--help`` answers at once.
 """
 
