@@ -6,13 +6,11 @@ is done already is not done again, and a run that was stopped goes on.
 
 import hashlib
 import json
-import math
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from statistics import mean
 
 from tqdm import tqdm
 
@@ -21,9 +19,10 @@ from miase.comparison import write_tables
 from miase.config import RunConfig, dump_toml
 from miase.errors import ConfigError, MiaseError
 from miase.evaluate import Options, evaluate
-from miase.manifest import discover
+from miase.manifest import MANIFEST_NAME, discover
 from miase.plan import Cell, ComparePlan, CorpusPlan, Outcome, cells_of, config_of
 from miase.scoring import NOISY
+from miase.summary import summarise
 from miase.train import fit
 
 SCORES_NAME = "scores.json"
@@ -100,7 +99,7 @@ def run_cell(plan: ComparePlan, cell: Cell, out: Path) -> Outcome:
         return Outcome(cell, error=str(error))
     named = dict(zip((NOISY, "estimate"), evaluation.systems, strict=True))
     values = {
-        label: {metric: _finite_mean(evaluation.column(system, metric)) for metric in plan.metrics}
+        label: {metric: summarise(evaluation.column(system, metric)).mean for metric in plan.metrics}
         for label, system in named.items()
     }
     n_files = len({score.file for score in evaluation.scores})
@@ -124,11 +123,6 @@ def _fingerprint(config: RunConfig, corpus: CorpusPlan, metrics: Sequence[str]) 
     digest = hashlib.sha256(dump_toml(config).encode())
     digest.update(repr(tuple(metrics)).encode())
     for folder in (corpus.noisy, corpus.test):
-        manifest = Path(folder) / "manifest.jsonl"
+        manifest = Path(folder) / MANIFEST_NAME
         digest.update((sha256(manifest) if manifest.is_file() else folder).encode())
     return digest.hexdigest()
-
-
-def _finite_mean(column: Sequence[float]) -> float:
-    finite = [value for value in column if math.isfinite(value)]
-    return mean(finite) if finite else float("nan")

@@ -126,7 +126,7 @@ def noisy_target(
 
     Fujimura et al. 2021, section 3.
     """
-    noisier = batch["noisy"] + scale_to_snr(batch["noisy"], batch["noise"], _draw_snr(batch, config, draws))
+    noisier = batch["noisy"] + _added_noise(batch, config.snr_db, draws)
     return combined_loss(noisier, networks.model(noisier), batch["noisy"], config)
 
 
@@ -145,11 +145,8 @@ def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws
 
 def _recorrupt(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
     """The recording with a noise and without it: x + n' and x - n'."""
-    noisy = batch["noisy"]
-    low, high = RECORRUPTED_SNR_DB
-    snr_db = low + (high - low) * draws.uniform(len(noisy), device=noisy.device)
-    noise = scale_to_snr(noisy, batch["noise"], snr_db)
-    return noisy + noise, noisy - noise
+    added = _added_noise(batch, RECORRUPTED_SNR_DB, draws)
+    return batch["noisy"] + added, batch["noisy"] - added
 
 
 def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -162,7 +159,7 @@ def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
     with torch.no_grad():
         first = _in_eval_mode(networks.prior, noisy)
         noise = _renoise(noisy - first, batch, config, draws)
-        noisier = first + scale_to_snr(first, noise, _draw_snr(batch, config, draws))
+        noisier = first + scale_to_snr(first, noise, _draw_snr(first, config.snr_db, draws))
         noisier, target, trusted = _with_recordings(noisier, first, batch, config, draws)
     parts = combined_loss(noisier, networks.model(noisier), target, config, trusted)
     if config.fidelity_weight > 0:
@@ -308,8 +305,7 @@ def _with_recordings(
             theirs, their_target = _recorrupt(batch, draws)
             trusted = (~from_recordings).to(trusted.dtype)
         else:
-            noise = scale_to_snr(noisy, batch["noise"], _draw_snr(batch, config, draws))
-            theirs, their_target = noisy + noise, noisy
+            theirs, their_target = noisy + _added_noise(batch, config.snr_db, draws), noisy
         which = from_recordings.unsqueeze(-1)
         noisier, target = torch.where(which, theirs, noisier), torch.where(which, their_target, target)
     return noisier, target, trusted
@@ -340,7 +336,12 @@ def _in_eval_mode(model: nn.Module, noisy: Tensor) -> Tensor:
     return estimate
 
 
-def _draw_snr(batch: Batch, config: ObjectiveConfig, draws: Draws) -> Tensor:
+def _added_noise(batch: Batch, snr_db: tuple[float, float], draws: Draws) -> Tensor:
+    """The noise of the batch at an SNR against its recordings, drawn within a range in dB; (batch, time)."""
     noisy = batch["noisy"]
-    low, high = config.snr_db
-    return low + (high - low) * draws.uniform(len(noisy), device=noisy.device)
+    return scale_to_snr(noisy, batch["noise"], _draw_snr(noisy, snr_db, draws))
+
+
+def _draw_snr(signal: Tensor, snr_db: tuple[float, float], draws: Draws) -> Tensor:
+    low, high = snr_db
+    return low + (high - low) * draws.uniform(len(signal), device=signal.device)
