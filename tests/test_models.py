@@ -1,5 +1,7 @@
 """Networks: known answers, any length, what they must not depend on."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -166,3 +168,29 @@ def test_parameter_count_is_that_of_the_published_network():
 def test_an_unknown_network_is_refused_with_the_names():
     with pytest.raises(ConfigError, match="dcunet10_ctstm"):
         build_model(ModelConfig(name="dcunet11"))
+
+
+@pytest.mark.parametrize("name", ["dcunet10", "dcunet10_ctstm"])
+def test_activation_checkpointing_keeps_less_and_changes_no_gradient_or_statistic(name):
+    plain = build_model(ModelConfig(name=name, **SMALL)).train()
+    frugal = copy.deepcopy(plain)
+    frugal.activation_checkpointing = True
+    noisy = torch.randn(2, 8000)
+    kept = {}
+    for way, model in (("plain", plain), ("frugal", frugal)):
+        sizes = []
+
+        def note(tensor, sizes=sizes):
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = (model(noisy) - noisy).square().mean()
+        kept[way] = sum(sizes)
+        loss.backward()
+    assert kept["frugal"] < kept["plain"] / 2
+    theirs = dict(plain.named_parameters())
+    for key, parameter in frugal.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs[key].grad, rtol=0, atol=0)
+    for key, value in frugal.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[key], rtol=0, atol=0)

@@ -426,16 +426,17 @@ def test_every_network_trains_with_every_objective(corpus, tmp_path, network, ob
     assert result.finished
 
 
-def test_the_best_validation_is_kept(noisy, tmp_path, monkeypatch):
-    """Of qualities 1, 3, 2 at steps 2, 4, 6 the average of step 4 is what the run leaves."""
-    found = iter([1.0, 3.0, 2.0, 0.0])
+def test_the_last_validation_as_good_as_the_best_is_kept(noisy, tmp_path, monkeypatch):
+    """Of qualities 1, 3, 2.95, 2 at steps 2, 4, 6, 8 the average of step 6 is what the run leaves."""
+    found = iter([1.0, 3.0, 2.95, 2.0, 0.0])
     monkeypatch.setattr("miase.learner.quality", lambda values: next(found))
-    config = having(valid_steps=2, max_steps=7)
+    config = having(valid_steps=2, max_steps=9)
     fit(noisy, tmp_path / "run", config, quiet=True)
-    state = load_state(tmp_path / "run" / "checkpoints" / "step-00000007.pt")
+    state = load_state(tmp_path / "run" / "checkpoints" / "step-00000009.pt")
     kept = load_file(tmp_path / "run" / "model" / "model.safetensors")
-    assert state["progress"]["best_step"] == 4
-    assert state["progress"]["stale"] == 2
+    assert state["progress"]["best_step"] == 6
+    assert state["progress"]["best_quality"] == 3.0
+    assert state["progress"]["stale"] == 3
     assert all(torch.equal(kept[name], state["best"][name]) for name in kept)
     assert any(not torch.equal(kept[name], state["average"][name]) for name in kept)
 

@@ -177,8 +177,8 @@ class TrainingConfig:
         max_steps: steps after which the run ends; 0 for no such limit. One of the two limits is needed.
         max_minutes: minutes after which the run ends; 0 for no such limit. With this limit alone, the
             learning rate follows the minutes.
-        valid_steps: steps between validations; the model that is kept is the best of them, by a measure
-            that needs no clean speech.
+        valid_steps: steps between validations; the model that is kept is the last that is as good as the
+            best of them, by a measure that needs no clean speech.
         patience: validations without a better one after which the run ends early; 0 for never.
         checkpoint_minutes: minutes between checkpoints, besides those at the end of each epoch.
         seed: seed of the weights, the excerpts and the noise.
@@ -186,6 +186,8 @@ class TrainingConfig:
         precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
             precisions.
         compile: compile the network with torch.compile.
+        activation_checkpointing: keep little of what the layers computed and compute it again on the way
+            back: less memory for more time.
         threads: threads of the CPU; 0 leaves the choice to torch.
         start: name or folder of a model whose weights the run starts from; the network's settings are then
             those of that model. Without it, the weights start at random.
@@ -207,6 +209,7 @@ class TrainingConfig:
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    activation_checkpointing: bool = False
     threads: int = 0
     start: str = ""
     freeze_norms: bool = False

@@ -18,6 +18,7 @@ from miase.parallel import Autocast
 from miase.schedule import lr_factor
 
 COLLAPSED_DB = -30.0  # output over input energy; speech in noise at 0 dB leaves -3 dB
+TELLING_DB = 0.1  # of quality; docs/experiments.md, 12
 
 Batch = dict[str, Tensor]
 
@@ -30,8 +31,8 @@ class Progress:
         step: steps done.
         seconds: time spent.
         cpu_seconds: time that the CPU spent on it in this process.
-        best_step: step of the best validation.
-        best_quality: what it was, see `miase.health.quality`.
+        best_step: step of the validation whose model is kept.
+        best_quality: the best so far, see `miase.health.quality`.
         stale: validations since then.
     """
 
@@ -53,7 +54,8 @@ class Learner:
         network: the network itself.
         model: what Fabric made of it, which is called to learn.
         average: the moving average of the network.
-        best: the average as it was at the best validation; equal to ``average`` before the first.
+        best: the average as it was at the last validation within ``TELLING_DB`` of the best; equal to
+            ``average`` before the first.
         optimizer: as Fabric gave it.
         progress: where they stand.
         epoch_steps: steps of an epoch.
@@ -139,7 +141,7 @@ class Learner:
         return over_steps or stale or 0 < 60 * settings.max_minutes <= progress.seconds
 
     def validate(self, valid_batches: list[Batch]) -> dict[str, float]:
-        """Loss and health of the average on excerpts it does not learn from, and keep it if it is the best.
+        """Loss and health of the average on excerpts it does not learn from, and keep it if none was better.
 
         No clean speech is used, but for the loss of an objective that learns from it.
 
@@ -172,7 +174,7 @@ class Learner:
         return estimate
 
     def kept(self) -> DCUNet:
-        """The model that a run leaves: the best of its validations, or the average where there was none."""
+        """The model that a run leaves: see ``best``; the average where there was no validation."""
         return self.best if self.progress.best_step else self.average
 
     def state(self) -> dict[str, Any]:
@@ -206,7 +208,10 @@ class Learner:
         progress = self.progress
         progress.stale += 1
         if found > progress.best_quality:
-            progress.best_step, progress.best_quality, progress.stale = progress.step, found, 0
+            progress.best_quality, progress.stale = found, 0
+        # What differs by less is alike to the measure, and the later of two has learned for longer.
+        if found > progress.best_quality - TELLING_DB:
+            progress.best_step = progress.step
             self.best.load_state_dict(self.average.state_dict())
 
     def _update_average(self) -> None:

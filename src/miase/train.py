@@ -194,6 +194,7 @@ def _learner(
     start = config.training.start
     network = load_pretrained(resolve(start)) if start else build_model(config.model)
     network.norms_are_frozen = config.training.freeze_norms
+    network.activation_checkpointing = config.training.activation_checkpointing
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best = copy.deepcopy(average)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.training.lr)

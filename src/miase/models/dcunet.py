@@ -1,10 +1,15 @@
 """The deep complex U-Net (Choi et al. 2019) with a choice of bottlenecks, as one class."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from miase.config import ModelConfig
 from miase.models.complex import (
@@ -47,6 +52,7 @@ class DCUNet(nn.Module):
         self.config = config
         self.sample_rate = config.sample_rate
         self.norms_are_frozen = False
+        self.activation_checkpointing = False
         self.stft = Stft(config.n_fft, config.hop_length)
         layers = architecture.encoder
         channels = [1, *(layer.channels for layer in layers)]
@@ -96,15 +102,30 @@ class DCUNet(nn.Module):
         sizes, skipped = [], []
         for block in self.encoder:
             sizes.append((x.shape[2], x.shape[3]))
-            x = block(x)
+            x = self._through(block, x)
             skipped.append(x)
         if self.bottleneck is not None:
-            x = in_windows(self.bottleneck, x, self.config.window_frames // self.frame_stride)
+            bottleneck = partial(self._through, self.bottleneck)
+            x = in_windows(bottleneck, x, self.config.window_frames // self.frame_stride)
             x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
         skipped.pop()
         for block in self.decoder:
-            x = torch.cat((block(x, sizes.pop()), skipped.pop()), dim=1)
+            x = torch.cat((self._through(block, x, sizes.pop()), skipped.pop()), dim=1)
         return bounded_mask(self.mask_out(x, sizes.pop()).float().permute(0, 2, 3, 1))
+
+    def _through(self, block: nn.Module, x: Tensor, *size: Pair) -> Tensor:
+        """A block's output; ``activation_checkpointing`` computes its inside anew on the way back."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+
+            def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+                return nullcontext(), _with_still_statistics(block)
+
+            result: Tensor = checkpoint(
+                block, x, *size, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            )
+            return result
+        y: Tensor = block(x, *size)
+        return y
 
     def features(self, spectrum: Tensor) -> Tensor:
         """The spectrum as the network sees it: its level taken out, its magnitudes compressed."""
@@ -127,3 +148,20 @@ class DCUNet(nn.Module):
             return level.rsqrt()
         exponent = (self.config.compression - 1) / 2
         return (power / level + 1e-6) ** exponent * level.rsqrt()
+
+
+@contextmanager
+def _with_still_statistics(block: nn.Module) -> Iterator[None]:
+    """Within it, batch norms that learn leave their running statistics as they are.
+
+    A momentum of 0 does so, rather than having none: the way back must find the tensors of the first time.
+    """
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    before = [(norm.momentum, copy.deepcopy(norm.num_batches_tracked)) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, n_batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, n_batches

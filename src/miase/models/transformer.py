@@ -3,6 +3,8 @@
 It attends along frequency within each frame, then along time within each frequency, several times over.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -107,7 +109,7 @@ class ComplexBottleneck(nn.Module):
         return interleave(a_real - b_imag, b_real + a_imag)
 
 
-def in_windows(bottleneck: nn.Module, x: Tensor, window: int) -> Tensor:
+def in_windows(bottleneck: Callable[[Tensor], Tensor], x: Tensor, window: int) -> Tensor:
     """Apply ``bottleneck`` to consecutive windows of ``window`` frames, each for itself.
 
     What a window holds does not depend on how long the recording is, so a block of a long recording gives the
@@ -121,13 +123,12 @@ def in_windows(bottleneck: nn.Module, x: Tensor, window: int) -> Tensor:
     """
     batch, n_frames = x.shape[0], x.shape[-1]
     if window == 0 or n_frames <= window:
-        result: Tensor = bottleneck(x)
-        return result
+        return bottleneck(x)
     n_whole, rest = divmod(n_frames, window)
     pieces = list(x[..., : n_whole * window].unfold(-1, window, window).unbind(-2))
     if rest:
         pieces.append(x[..., -window:])
-    outputs = list(bottleneck(torch.cat(pieces)).split(batch))
+    outputs = list(torch.split(bottleneck(torch.cat(pieces)), batch))
     if rest:
         outputs[-1] = outputs[-1][..., -rest:]
     return torch.cat(outputs, dim=-1)
