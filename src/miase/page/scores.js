@@ -1,0 +1,55 @@
+// DNSMOS before and after, in words and as bars, and the warning when speech may be damaged.
+
+import { scoresSentence, step } from "./words.js";
+
+const ROWS = [
+  ["SIG", "Speech", "how natural the speech sounds"],
+  ["BAK", "Background", "how little the noise disturbs"],
+  ["OVRL", "Overall", "both together"],
+];
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+export function showScores(panel, job) {
+  panel.replaceChildren(element("h3", { textContent: "How it sounds, by estimate" }));
+  const { scores } = job;
+  if (scores?.warning) {
+    const text = `Speech may have been damaged: ${scores.warning}. Listen to it, and try a lower strength.`;
+    panel.append(element("p", { className: "warning", textContent: text }));
+  }
+  if (!scores?.noisy || !scores?.estimate) {
+    panel.append(element("p", { className: "note", textContent: "There are no scores for this recording." }));
+    return;
+  }
+  panel.append(element("p", { textContent: scoresSentence(scores) }), table(scores));
+  const about = `DNSMOS guesses what listeners would say, from 1, bad, to 5, excellent${
+    job.preview ? "; here of the first seconds" : ""
+  }. At full strength.`;
+  panel.append(element("p", { className: "note", textContent: about }));
+}
+
+function table({ noisy, estimate }) {
+  const head = ["", "Original", "Enhanced"].map((textContent) => element("th", { scope: "col", textContent }));
+  const body = ROWS.map(([name, title, about]) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row", textContent: title, title: about }),
+      cell(noisy[name], "noisy"),
+      cell(estimate[name], "estimate"),
+    ),
+  );
+  const caption = element("caption", { className: "hidden", textContent: "Scores before and after" });
+  return element("table", { className: "scores" }, caption, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
+}
+
+function cell(score, className) {
+  const bar = element("span", { className: `bar ${className}` });
+  bar.setAttribute("aria-hidden", "true");
+  bar.style.setProperty("--share", (score - 1) / 4);
+  return element("td", {}, `${score.toFixed(1)} `, element("span", { className: "note", textContent: step(score) }), bar);
+}

@@ -1,0 +1,66 @@
+// Times, rates, states and scores in words.
+
+export function clock(seconds) {
+  const whole = Math.floor(seconds + 1e-6);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const rest = String(whole % 60).padStart(2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+}
+
+export function left(seconds) {
+  if (seconds == null) return "";
+  if (seconds < 60) return `about ${Math.max(1, Math.round(seconds))} s left`;
+  return `about ${Math.round(seconds / 60)} min left`;
+}
+
+export const kilohertz = (rate) => `${(rate / 1000).toLocaleString("en", { maximumFractionDigits: 2 })} kHz`;
+
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+export function channels(n) {
+  return { 1: "mono", 2: "stereo" }[n] ?? `${n} channels`;
+}
+
+export function stateText(item) {
+  const doing = item.stage === "preview" ? "Making a preview" : "Enhancing all of it";
+  const texts = {
+    waiting: () => "Waiting for its turn",
+    sending: () => `Sending, ${percent(item.progress)}`,
+    busy: () => `${item.error} Trying again in ${item.retrySeconds} s.`,
+    queued: () => (item.position > 1 ? `In the queue, place ${item.position}` : "In the queue"),
+    running: () => [`${doing}, ${percent(item.progress)}`, left(item.secondsLeft)].filter(Boolean).join(", "),
+    done: () => {
+      const { seconds, sample_rate: rate, n_channels: n } = item.job;
+      return `Done · ${clock(seconds)} · ${kilohertz(rate)}, ${channels(n)}`;
+    },
+    cancelled: () => "Cancelled",
+    failed: () => item.error,
+  };
+  return texts[item.state]();
+}
+
+// Steps of the scale that the raters behind DNSMOS used (ITU-T P.835), from 1 to 5.
+const STEPS = ["bad", "poor", "fair", "good", "excellent"];
+export const step = (score) => STEPS[Math.min(4, Math.max(0, Math.round(score) - 1))];
+
+// Differences below this are within what DNSMOS says of the same speech in different noise.
+const EVEN = 0.1;
+
+const change = (difference, better, same, worse) =>
+  difference > EVEN ? better : difference < -EVEN ? worse : same;
+
+export function scoresSentence({ noisy, estimate }) {
+  const background = change(
+    estimate.BAK - noisy.BAK,
+    "The background is quieter",
+    "The background is about as before",
+    "The background is rated worse",
+  );
+  const speech = change(
+    estimate.SIG - noisy.SIG,
+    "the speech sounds clearer",
+    "the speech sounds about as clear as before",
+    "the speech sounds less clear: listen to it, and try a lower strength",
+  );
+  return `${background}; ${speech}.`;
+}
