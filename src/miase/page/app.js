@@ -9,11 +9,16 @@ import { clock, kilohertz } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const LOOK_AGAIN_SECONDS = 3;
+const IS_LOCAL = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 
 const files = new Files();
 const listen = new Listen(fail);
 const list = new List($("files"), {
-  listen: open,
+  listen: (item) => {
+    open(item);
+    $("listen").scrollIntoView();
+    $("play").focus({ preventScroll: true });
+  },
   download: (item) => save($("download-note"), () => api.result(item.job.id, listen.strength, listen.format)),
   cancel: (item) => files.cancel(item),
   again: (item) => files.again(item, $("model").value),
@@ -183,6 +188,7 @@ function drawAll() {
   $("files-section").hidden = files.items.length === 0;
   $("all").hidden = files.items.length < 2;
   $("zip").disabled = files.done.length === 0;
+  $("zip").textContent = files.done.length < files.items.length ? `Download the ${files.done.length} done as ZIP` : "Download all as ZIP";
 }
 
 $("clear").addEventListener("click", () => {
@@ -239,7 +245,7 @@ async function begin() {
     $("model").replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
     aboutModel();
     const formats = limits.formats.map((format) => format.replace(".", "").toUpperCase()).join(", ");
-    $("limits").textContent = `${formats}; up to ${limits.minutes} minutes and ${limits.upload_mb} MB each. They stay on this server.`;
+    $("limits").textContent = `${formats}; up to ${limits.minutes} minutes and ${limits.upload_mb} MB each. They stay on this ${IS_LOCAL ? "machine" : "server"}.`;
     $("picker").accept = ["audio/*", ...limits.formats].join(",");
     $("kept").textContent = `, and after ${limits.result_minutes} minutes`;
     files.atOnce = Math.min(files.atOnce, limits.jobs_per_client);
@@ -262,7 +268,7 @@ function exampleButton({ name, title, seconds }) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "small";
-  button.textContent = `${title} (${clock(seconds)})`;
+  button.textContent = `${title} (${Math.round(seconds)} s)`;
   button.addEventListener("click", async () => {
     try {
       add([new File([await api.example(name)], name)]);

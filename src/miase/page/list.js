@@ -19,9 +19,8 @@ export class List {
     row.item.dataset.state = item.state;
     row.state.textContent = stateText(item);
     row.name.disabled = !item.job && !item.preview;
-    row.progress.hidden = !active;
-    if (item.state === "running" || item.state === "sending") row.progress.value = item.progress;
-    else row.progress.removeAttribute("value");
+    row.progress.hidden = item.state !== "running" && item.state !== "sending";
+    row.progress.value = item.progress ?? 0;
     row.preview.hidden = !item.preview || !active;
     row.cancel.hidden = !active;
     row.download.hidden = item.state !== "done";

@@ -4,7 +4,7 @@ import { Player } from "./player.js";
 import { showScores } from "./scores.js";
 import { openSound } from "./sound.js";
 import { Waves } from "./waves.js";
-import { clock, kilohertz } from "./words.js";
+import { clock, kilohertz, tenths } from "./words.js";
 
 const STEP_SECONDS = 2;
 const SMALL_STEP_SECONDS = 0.1;
@@ -61,7 +61,7 @@ export class Listen {
       this.#waves.show(sound);
       if (this.#selection || $("loop").checked) this.#select(this.#selection, false);
       this.#about(sound);
-      showScores($("scores"), job);
+      showScores($("scores"), job, job !== item.job);
       $("download").disabled = !item.job;
       delete $("listen").dataset.loading;
       this.#draw();
@@ -82,6 +82,8 @@ export class Listen {
     this.#player.pause();
     this.#waves.clear();
     this.#selection = null;
+    $("zoom").value = 0;
+    this.#waves.zoom(0);
     $("scores").replaceChildren();
     $("download-note").textContent = "";
   }
@@ -200,7 +202,7 @@ export class Listen {
     const { playing, position, seconds } = this.#player;
     $("play").classList.toggle("playing", playing);
     $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
-    $("time").textContent = `${clock(position)} / ${clock(seconds)}`;
+    $("time").textContent = `${tenths(position)} / ${tenths(seconds)}`;
     $("seek").max = seconds;
     $("seek").value = position;
     $("seek").setAttribute("aria-valuetext", `${clock(position)} of ${clock(seconds)}`);

@@ -14,7 +14,7 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-export function showScores(panel, job) {
+export function showScores(panel, job, isPreview) {
   panel.replaceChildren(element("h3", { textContent: "How it sounds, by estimate" }));
   const { scores } = job;
   if (scores?.warning) {
@@ -27,7 +27,7 @@ export function showScores(panel, job) {
   }
   panel.append(element("p", { textContent: scoresSentence(scores) }), table(scores));
   const about = `DNSMOS guesses what listeners would say, from 1, bad, to 5, excellent${
-    job.preview ? "; here of the first seconds" : ""
+    isPreview ? "; here of the first seconds" : ""
   }. At full strength.`;
   panel.append(element("p", { className: "note", textContent: about }));
 }

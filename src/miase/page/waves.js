@@ -4,9 +4,11 @@ import WaveSurfer from "./vendor/wavesurfer/wavesurfer.esm.js";
 import Regions from "./vendor/wavesurfer/regions.esm.js";
 import Spectrogram from "./vendor/wavesurfer/spectrogram.esm.js";
 import Timeline from "./vendor/wavesurfer/timeline.esm.js";
+import { clock } from "./words.js";
 
 const WAVE_HEIGHT = 64; // the policy in index.html holds the hash of a style made with it
 const SPECTROGRAM_HEIGHT = 128;
+const TIMELINE_HEIGHT = 22;
 const RANGE_DB = 70;
 const HEADROOM_DB = 12; // from the loudness of the whole to what is drawn brightest
 const CLOSEST = 400; // pixels per second
@@ -61,11 +63,12 @@ export class Waves extends EventTarget {
         progressColor: TONES[name],
         cursorColor: "#e0572f",
         cursorWidth: 2,
-        maxPeak: highest,
+        normalize: true,
+        maxPeak: highest, // of the original: the enhanced one is drawn to the same scale
         autoCenter: false,
         peaks: [sound.drawn[name]],
         duration: sound.seconds,
-        plugins: [regions, Timeline.create({ height: 18 }), spectrogram],
+        plugins: [regions, Timeline.create({ height: TIMELINE_HEIGHT, secondaryLabelOpacity: 1, formatTimeCallback: clock }), spectrogram],
       });
       this.#views.push({ waves, regions });
       waves.on("interaction", (seconds) => this.#emit("seek", seconds));

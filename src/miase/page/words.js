@@ -7,6 +7,8 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
+export const tenths = (seconds) => `${clock(seconds)}.${Math.floor(10 * (seconds % 1) + 1e-6) % 10}`;
+
 export function left(seconds) {
   if (seconds == null) return "";
   if (seconds < 60) return `about ${Math.max(1, Math.round(seconds))} s left`;
@@ -31,7 +33,7 @@ export function stateText(item) {
     running: () => [`${doing}, ${percent(item.progress)}`, left(item.secondsLeft)].filter(Boolean).join(", "),
     done: () => {
       const { seconds, sample_rate: rate, n_channels: n } = item.job;
-      return `Done · ${clock(seconds)} · ${kilohertz(rate)}, ${channels(n)}`;
+      return `Done · ${seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds)} · ${kilohertz(rate)}, ${channels(n)}`;
     },
     cancelled: () => "Cancelled",
     failed: () => item.error,
