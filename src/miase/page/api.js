@@ -122,8 +122,19 @@ export function send(file, fields, onSent, signal) {
     });
 }
 
-// The job until it ends: by its events, and by asking where a proxy holds events back or cuts them off.
-export async function follow(id, onJob, signal) {
+// The job when it has ended. onJob is called with it whenever it changes, and once more when the scores are there.
+export function follow(id, onJob, signal) {
+  return new Promise((resolve, reject) => {
+    const take = (job) => {
+      onJob(job);
+      if (FINAL.has(job.state)) resolve(job);
+    };
+    watch(id, take, signal).catch(reject);
+  });
+}
+
+// By its events, and by asking where a proxy holds events back or cuts them off.
+async function watch(id, onJob, signal) {
   let last = null;
   const take = (job) => onJob((last = job));
   try {
@@ -134,12 +145,11 @@ export async function follow(id, onJob, signal) {
     if (error instanceof Refusal && error.status === 404) throw error;
     if (error.name === "AbortError") throw error;
   }
-  while (!last || !FINAL.has(last.state)) {
+  while (!last || !FINAL.has(last.state) || last.scores_pending) {
     if (last) await new Promise((resolve) => setTimeout(resolve, POLL_SECONDS * 1000));
     signal.throwIfAborted();
     take(await json(`v1/jobs/${id}`, { signal }));
   }
-  return last;
 }
 
 async function readEvents(body, take) {

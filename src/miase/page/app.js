@@ -9,6 +9,7 @@ import { clock, kilohertz } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const LOOK_AGAIN_SECONDS = 3;
+const COMMON = ["WAV", "FLAC", "MP3", "OGG", "M4A"]; // formats by which a beginner sees what is meant
 const IS_LOCAL = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 
 const files = new Files();
@@ -244,11 +245,14 @@ async function begin() {
     limits = allowed;
     $("model").replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
     aboutModel();
-    const formats = limits.formats.map((format) => format.replace(".", "").toUpperCase()).join(", ");
-    $("limits").textContent = `${formats}; up to ${limits.minutes} minutes and ${limits.upload_mb} MB each. They stay on this ${IS_LOCAL ? "machine" : "server"}.`;
+    const readable = limits.formats.map((format) => format.replace(".", "").toUpperCase());
+    $("limits").title = readable.join(", ");
+    const common = COMMON.filter((format) => readable.includes(format));
+    $("limits").textContent = `${common.join(", ")} and more; up to ${limits.minutes} minutes and ${limits.upload_mb} MB each. They stay on this ${IS_LOCAL ? "machine" : "server"}.`;
     $("picker").accept = ["audio/*", ...limits.formats].join(",");
     $("kept").textContent = `, and after ${limits.result_minutes} minutes`;
     files.atOnce = Math.min(files.atOnce, limits.jobs_per_client);
+    $("format").append(...limits.output_formats.map((format) => new Option(format.toUpperCase(), format)));
     $("examples").append(...examples.map(exampleButton));
     $("examples").hidden = examples.length === 0;
   } catch (error) {
@@ -259,9 +263,9 @@ async function begin() {
 function aboutModel() {
   const model = models.find(({ name }) => name === $("model").value);
   if (!model) return;
-  const about = [kilohertz(model.sample_rate), `licence ${model.licence}`];
-  $("model-about").textContent = about.join(" · ");
-  $("model-about").title = model.summary;
+  const [licence] = model.licence.split(";"); // what it allows in full is in the title
+  $("model-about").textContent = `${kilohertz(model.sample_rate)} · licence ${licence}`;
+  $("model-about").title = `${model.summary}. Licence: ${model.licence}`;
 }
 
 function exampleButton({ name, title, seconds }) {

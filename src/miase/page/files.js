@@ -2,7 +2,7 @@
 
 import { Refusal, follow, remove, send } from "./api.js";
 
-export const PREVIEW_SECONDS = 10;
+const PREVIEW_SECONDS = 10;
 const AT_ONCE = 2; // more would only wait in the server's queue instead of here
 const ENDED = new Set(["done", "failed", "cancelled"]);
 
@@ -61,13 +61,13 @@ export class Files extends EventTarget {
     try {
       item.stage = "preview";
       item.preview = await this.#job(item, PREVIEW_SECONDS, signal);
-      if (item.preview.seconds > PREVIEW_SECONDS) {
+      if (item.preview.seconds >= PREVIEW_SECONDS) {
         item.stage = "whole";
         this.#tell(item);
         item.job = await this.#job(item, 0, signal);
         remove(item.preview.id);
       } else {
-        item.job = item.preview;
+        item.job = item.preview; // there was no more
       }
       item.preview = null;
       this.#set(item, { state: "done" });
@@ -106,8 +106,10 @@ export class Files extends EventTarget {
     }
   }
 
-  #take(item, { state, progress, position, seconds_left: secondsLeft }) {
+  #take(item, job) {
+    const { id, state, progress, position, seconds_left: secondsLeft } = job;
     if (!ENDED.has(state)) this.#set(item, { state, progress, position, secondsLeft });
+    for (const kept of ["preview", "job"]) if (item[kept]?.id === id) this.#set(item, { [kept]: job }); // with scores
   }
 
   #set(item, values) {

@@ -41,7 +41,11 @@ export class Listen {
   async open(item) {
     const job = item.job ?? item.preview;
     const same = item === this.item;
-    if (same && this.job?.id === job.id) return;
+    if (same && this.job?.id === job.id) {
+      this.job = job;
+      this.#showScores();
+      return;
+    }
     this.#opening?.abort();
     this.#opening = new AbortController();
     const { signal } = this.#opening;
@@ -61,7 +65,7 @@ export class Listen {
       this.#waves.show(sound);
       if (this.#selection || $("loop").checked) this.#select(this.#selection, false);
       this.#about(sound);
-      showScores($("scores"), job, job !== item.job);
+      this.#showScores();
       $("download").disabled = !item.job;
       delete $("listen").dataset.loading;
       this.#draw();
@@ -83,9 +87,14 @@ export class Listen {
     this.#waves.clear();
     this.#selection = null;
     $("zoom").value = 0;
+    $("loop").checked = false;
     this.#waves.zoom(0);
     $("scores").replaceChildren();
     $("download-note").textContent = "";
+  }
+
+  #showScores() {
+    showScores($("scores"), this.job, this.job !== this.item.job);
   }
 
   #about(sound) {

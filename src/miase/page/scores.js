@@ -15,20 +15,21 @@ function element(tag, properties = {}, ...children) {
 }
 
 export function showScores(panel, job, isPreview) {
-  panel.replaceChildren(element("h3", { textContent: "How it sounds, by estimate" }));
+  panel.replaceChildren(element("h3", { textContent: "How listeners might rate it" }));
   const { scores } = job;
   if (scores?.warning) {
     const text = `Speech may have been damaged: ${scores.warning}. Listen to it, and try a lower strength.`;
     panel.append(element("p", { className: "warning", textContent: text }));
   }
   if (!scores?.noisy || !scores?.estimate) {
-    panel.append(element("p", { className: "note", textContent: "There are no scores for this recording." }));
+    const text = job.scores_pending ? "The scores are being made…" : "There are no scores for this recording.";
+    panel.append(element("p", { className: "note", textContent: text }));
     return;
   }
   panel.append(element("p", { textContent: scoresSentence(scores) }), table(scores));
-  const about = `DNSMOS guesses what listeners would say, from 1, bad, to 5, excellent${
-    isPreview ? "; here of the first seconds" : ""
-  }. At full strength.`;
+  const about = `Guessed by DNSMOS, from 1, bad, to 5, excellent${
+    isPreview ? ", from the first seconds" : ""
+  }, and at full strength.`;
   panel.append(element("p", { className: "note", textContent: about }));
 }
 
@@ -51,5 +52,6 @@ function cell(score, className) {
   const bar = element("span", { className: `bar ${className}` });
   bar.setAttribute("aria-hidden", "true");
   bar.style.setProperty("--share", (score - 1) / 4);
+  if (score === null) return element("td", { textContent: "–" });
   return element("td", {}, `${score.toFixed(1)} `, element("span", { className: "note", textContent: step(score) }), bar);
 }

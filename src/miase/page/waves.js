@@ -48,7 +48,7 @@ export class Waves extends EventTarget {
       const spectrogram = Spectrogram.create({
         height: SPECTROGRAM_HEIGHT,
         labels: false,
-        scale: "linear",
+        scale: "mel", // half of a linear one would be empty for speech at 44.1 kHz
         windowFunc: "hann",
         fftSamples: sound.fftSize,
         noverlap: sound.windowed ? 1 : undefined,

@@ -29,7 +29,7 @@ export function stateText(item) {
     waiting: () => "Waiting for its turn",
     sending: () => `Sending, ${percent(item.progress)}`,
     busy: () => `${item.error} Trying again in ${item.retrySeconds} s.`,
-    queued: () => (item.position > 1 ? `In the queue, place ${item.position}` : "In the queue"),
+    queued: () => (item.position ? `In the queue, ${item.position} before it` : "In the queue"),
     running: () => [`${doing}, ${percent(item.progress)}`, left(item.secondsLeft)].filter(Boolean).join(", "),
     done: () => {
       const { seconds, sample_rate: rate, n_channels: n } = item.job;
@@ -45,24 +45,18 @@ export function stateText(item) {
 const STEPS = ["bad", "poor", "fair", "good", "excellent"];
 export const step = (score) => STEPS[Math.min(4, Math.max(0, Math.round(score) - 1))];
 
-// Differences below this are within what DNSMOS says of the same speech in different noise.
+// Changes that mean little: DNSMOS says as much of the same speech in other noise.
 const EVEN = 0.1;
-
-const change = (difference, better, same, worse) =>
-  difference > EVEN ? better : difference < -EVEN ? worse : same;
+const MUCH = 0.5; // from here on, the command warns too
 
 export function scoresSentence({ noisy, estimate }) {
-  const background = change(
-    estimate.BAK - noisy.BAK,
-    "The background is quieter",
-    "The background is about as before",
-    "The background is rated worse",
-  );
-  const speech = change(
-    estimate.SIG - noisy.SIG,
-    "the speech sounds clearer",
-    "the speech sounds about as clear as before",
-    "the speech sounds less clear: listen to it, and try a lower strength",
-  );
-  return `${background}; ${speech}.`;
+  const background = estimate.BAK - noisy.BAK;
+  const speech = estimate.SIG - noisy.SIG;
+  if ([noisy.BAK, noisy.SIG, estimate.BAK, estimate.SIG].includes(null)) return "It cannot be rated: too short or too quiet.";
+  const first =
+    background > EVEN ? "The background is quieter" : background < -EVEN ? "The background got worse" : "The background is about as before";
+  if (speech > EVEN) return `${first}; the speech sounds clearer.`;
+  if (speech >= -EVEN) return `${first}; the speech sounds about as clear as before.`;
+  if (speech >= -MUCH) return `${first}; the speech sounds a little less clear.`;
+  return `${first}; the speech sounds less clear. Listen to it, and try a lower strength.`;
 }
