@@ -77,7 +77,8 @@ export const limits = () => json("v1/limits");
 export const examples = () => json("v1/examples");
 
 export async function example(name) {
-  return (await request(`v1/examples/${encodeURIComponent(name)}`)).blob();
+  const response = await request(`v1/examples/${encodeURIComponent(name)}`);
+  return new File([await response.blob()], fileName(response));
 }
 
 export async function isThere() {
@@ -197,14 +198,18 @@ export const result = (id, strength, format) =>
 export const archive = (ids, strength, format) =>
   save(`v1/jobs/archive?${query([...ids.map((id) => ["id", id]), ["strength", strength], ["format", format]])}`);
 
-async function save(path) {
-  const response = await request(path);
+function fileName(response) {
   const disposition = response.headers.get("Content-Disposition") ?? "";
   const encoded = /filename\*=UTF-8''([^;]+)/i.exec(disposition)?.[1];
   const plain = /filename="?([^";]+)"?/i.exec(disposition)?.[1];
+  return encoded ? decodeURIComponent(encoded) : (plain ?? "sound");
+}
+
+async function save(path) {
+  const response = await request(path);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await response.blob());
-  link.download = encoded ? decodeURIComponent(encoded) : (plain ?? "enhanced");
+  link.download = fileName(response);
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   return link.download;

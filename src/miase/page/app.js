@@ -36,13 +36,14 @@ let looking = null;
 
 function fail(error) {
   if (error.name === "AbortError") return;
-  banner(error.message);
   if (error.status === 0 && !looking) looking = setInterval(lookAgain, 1000 * LOOK_AGAIN_SECONDS);
+  banner(error.message);
 }
 
 function banner(text) {
   $("banner-text").textContent = text;
   $("banner").hidden = !text;
+  $("banner-button").textContent = looking ? "Look again" : "Close";
 }
 
 async function lookAgain() {
@@ -54,8 +55,9 @@ async function lookAgain() {
   if (!limits) begin();
 }
 
-$("banner-retry").addEventListener("click", async () => {
-  if (await api.isThere()) await lookAgain();
+$("banner-button").addEventListener("click", async () => {
+  if (!looking) banner("");
+  else if (await api.isThere()) await lookAgain();
   else say("The server still does not answer.");
 });
 
@@ -275,7 +277,7 @@ function exampleButton({ name, title, seconds }) {
   button.textContent = `${title} (${Math.round(seconds)} s)`;
   button.addEventListener("click", async () => {
     try {
-      add([new File([await api.example(name)], name)]);
+      add([await api.example(name)]);
     } catch (error) {
       fail(error);
     }

@@ -10,7 +10,6 @@ export class Files extends EventTarget {
   items = [];
   atOnce = AT_ONCE;
 
-  // Names differ in the list, as the user has to tell them apart by them.
   add(file, model) {
     const item = { file, name: file.name, model, state: "waiting", stage: "preview", preview: null, job: null, error: "" };
     this.items.push(item);
@@ -100,7 +99,7 @@ export class Files extends EventTarget {
         return await send(item.file, fields, (progress) => this.#set(item, { progress }), signal);
       } catch (error) {
         if (error.status !== 429) throw error;
-        this.#set(item, { state: "busy", error: error.message, retrySeconds: error.retrySeconds });
+        this.#set(item, { state: "busy", retrySeconds: error.retrySeconds });
         await sleep(error.retrySeconds, signal);
       }
     }

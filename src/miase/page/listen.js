@@ -43,6 +43,7 @@ export class Listen {
     const same = item === this.item;
     if (same && this.job?.id === job.id) {
       this.job = job;
+      this.#note();
       this.#showScores();
       return;
     }
@@ -54,20 +55,24 @@ export class Listen {
     $("listen").hidden = false;
     $("listen-title").textContent = item.name;
     $("listen").dataset.loading = "true";
-    const whole = same ? "The whole recording is done" : "Reading the sound";
+    $("listen-note").textContent = same ? "The rest is done and being read…" : "Being read…";
     try {
       const sound = await openSound(job, signal);
+      if (!same) this.#player.load(sound, false); // it can be heard before all of it has been read
       await sound.survey((share) => {
-        if (!signal.aborted) $("listen-note").textContent = `${whole}, ${Math.round(100 * share)} %`;
+        if (!signal.aborted && share < 1) $("listen-note").textContent = `Being read, ${Math.round(100 * share)} %`;
       });
       signal.throwIfAborted();
-      this.#player.load(sound, same);
+      if (same) this.#player.load(sound, true);
+      else this.#player.mix(); // the loudness is known now
       this.#waves.show(sound);
       if (this.#selection || $("loop").checked) this.#select(this.#selection, false);
-      this.#about(sound);
+      this.sound = sound;
+      delete $("listen").dataset.loading;
+      this.#note();
+      this.#axes();
       this.#showScores();
       $("download").disabled = !item.job;
-      delete $("listen").dataset.loading;
       this.#draw();
     } catch (error) {
       if (error.name !== "AbortError") this.onError(error);
@@ -83,9 +88,9 @@ export class Listen {
   }
 
   #leave() {
-    this.#player.pause();
+    this.#player.unload();
     this.#waves.clear();
-    this.#selection = null;
+    this.#selection = this.sound = null;
     $("zoom").value = 0;
     $("loop").checked = false;
     this.#waves.zoom(0);
@@ -97,14 +102,15 @@ export class Listen {
     showScores($("scores"), this.job, this.job !== this.item.job);
   }
 
-  #about(sound) {
-    const notes = [];
-    if (sound.silent) notes.push("This recording is silent: there is nothing to take away.");
-    if (this.job !== this.item.job) {
-      const going = this.item.state === "cancelled" ? "" : " The rest follows by itself.";
-      notes.push(`The first ${Math.round(sound.seconds)} seconds.${going}`);
-    }
-    $("listen-note").textContent = notes.join(" ");
+  #note() {
+    if (!this.sound || $("listen").dataset.loading) return;
+    const rest = { cancelled: "The rest was cancelled.", failed: "The rest failed." }[this.item.state] ?? "The rest follows by itself.";
+    const isPreview = this.job !== this.item.job;
+    $("listen-note").textContent = isPreview ? `The first ${Math.round(this.sound.seconds)} seconds. ${rest}` : "";
+  }
+
+  #axes() {
+    const { sound } = this;
     const top = kilohertz(sound.sampleRate / 2);
     for (const axis of document.querySelectorAll(".axis.top")) axis.textContent = top;
     $("wave-note").hidden = !sound.windowed;
@@ -184,7 +190,7 @@ export class Listen {
     // Keys that a control needs for itself stay with it.
     const typing = tagName === "SELECT" || (tagName === "INPUT" && type !== "range" && type !== "radio" && type !== "checkbox");
     const pressed = tagName === "BUTTON" || tagName === "SUMMARY" || type === "checkbox";
-    const moved = type === "range" || type === "radio";
+    const moved = (type === "range" && event.target !== $("seek")) || type === "radio";
     if (typing) return;
     const step = event.shiftKey ? SMALL_STEP_SECONDS : STEP_SECONDS;
     const keys = {

@@ -31,9 +31,15 @@ export class Player extends EventTarget {
     this.#tell();
   }
 
-  close() {
+  unload() {
     this.pause();
     this.#sound = null;
+    this.#loop = null;
+    this.#tell();
+  }
+
+  close() {
+    this.unload();
     this.#context?.close();
     this.#context = null;
   }

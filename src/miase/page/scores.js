@@ -34,7 +34,7 @@ export function showScores(panel, job, isPreview) {
 }
 
 function table({ noisy, estimate }) {
-  const head = ["", "Original", "Enhanced"].map((textContent) => element("th", { scope: "col", textContent }));
+  const titles = ["Original", "Enhanced"].map((textContent) => element("th", { scope: "col", textContent }));
   const body = ROWS.map(([name, title, about]) =>
     element(
       "tr",
@@ -45,7 +45,7 @@ function table({ noisy, estimate }) {
     ),
   );
   const caption = element("caption", { className: "hidden", textContent: "Scores before and after" });
-  return element("table", { className: "scores" }, caption, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
+  return element("table", { className: "scores" }, caption, element("thead", {}, element("tr", {}, element("td"), ...titles)), element("tbody", {}, ...body));
 }
 
 function cell(score, className) {

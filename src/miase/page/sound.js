@@ -54,6 +54,7 @@ class Sound {
     this.pieceSamples = PIECE_SECONDS * this.sampleRate;
     this.nPieces = Math.ceil(this.nSamples / this.pieceSamples);
     this.held = new Map(); // number -> promise of [noisy, estimate], least recently used first
+    this.power = { noisy: 0, estimate: 0, product: 0 }; // not known yet
     this.nHeld = this.nSamples * this.nChannels <= HELD_SAMPLES ? this.nPieces : HELD_PIECES;
   }
 
@@ -85,7 +86,9 @@ class Sound {
     const sums = { noisy: 0, estimate: 0, product: 0 };
     const sketches = NAMES.map(() => new Sketch(this.nSamples, this.sampleRate));
     for (let i = 0; i < this.nPieces; i++) {
-      const [noisy, estimate] = await this.piece(i);
+      const coming = this.piece(i);
+      if (i + 1 < this.nPieces) this.piece(i + 1); // comes while this one is worked on
+      const [noisy, estimate] = await coming;
       for (let channel = 0; channel < this.nChannels; channel++) {
         const x = noisy.getChannelData(channel);
         const y = estimate.getChannelData(channel);
@@ -104,10 +107,6 @@ class Sound {
     this.drawn = { noisy: sketches[0].samples, estimate: sketches[1].samples };
     this.fftSize = sketches[0].fftSize;
     this.windowed = sketches[0].windowed;
-  }
-
-  get silent() {
-    return this.power.noisy < 1e-10; // -100 dB
   }
 }
 

@@ -28,7 +28,7 @@ export function stateText(item) {
   const texts = {
     waiting: () => "Waiting for its turn",
     sending: () => `Sending, ${percent(item.progress)}`,
-    busy: () => `${item.error} Trying again in ${item.retrySeconds} s.`,
+    busy: () => `The server is busy; trying again in ${item.retrySeconds} s`,
     queued: () => (item.position ? `In the queue, ${item.position} before it` : "In the queue"),
     running: () => [`${doing}, ${percent(item.progress)}`, left(item.secondsLeft)].filter(Boolean).join(", "),
     done: () => {
