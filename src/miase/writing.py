@@ -1,5 +1,6 @@
 """Sound files out, whole or block by block, by libsndfile; every failure is a one-line AudioError."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -165,6 +166,8 @@ class SoundWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._part.open("xb").close()  # says why it fails, as libsndfile does not
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise self._storage_error("cannot be written") from None
             reason = f"cannot be written ({reason_of(error)}); choose a folder that may be written"
             raise audio_error(self.path, reason) from None
         try:

@@ -6,32 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response, Security
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
-from fastapi.security import HTTPBearer
+from fastapi.responses import FileResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
-from miase.audio import readable_suffixes
 from miase.config import EnhanceConfig
 from miase.service.archive import stream_archive
-from miase.service.counters import Counters
 from miase.service.jobs import LIVE, Job, Jobs, events, refusal_of
-from miase.service.orders import Order, make_config, read_order
-from miase.service.schemas import (
-    Example,
-    Failure,
-    Health,
-    JobAnswer,
-    Limits,
-    Model,
-    job_answer,
-)
+from miase.service.orders import make_config, read_order
+from miase.service.schemas import SOUND_ANSWER, TOKEN, JobAnswer, failures, file_answer, job_answer
 from miase.service.settings import ServiceConfig
-from miase.service.tasks import Part, Sound
-from miase.service.uploads import DisconnectedError, RefusedError, Upload, receive_upload
+from miase.service.tasks import Part
+from miase.service.uploads import DisconnectedError, RefusedError, receive_upload
 from miase.writing import FORMATS
 
-EXAMPLES_FOLDER = Path(__file__).parent / "examples"
-EXAMPLES = (Example(name="speech_and_steam", title="A voice beside hissing steam", seconds=5.7),)
 ALIVE_SECONDS = 10.0  # between two signs of life of a stream of events
 MOST_IN_ARCHIVE = 100
 MEDIA_TYPES = {
@@ -39,25 +26,6 @@ MEDIA_TYPES = {
     ".oga": "audio/ogg", ".opus": "audio/ogg", ".mp3": "audio/mpeg", ".aiff": "audio/aiff",
     ".aif": "audio/aiff", ".aifc": "audio/aiff",
 }  # fmt: skip
-
-_TEXTS = {
-    400: "not a sound, damaged or silent, or a format that cannot hold it",
-    401: "the token is missing or wrong",
-    403: "a request of another site's page, or under a name that is not the service's",
-    404: "there is no such thing",
-    408: "the upload is too slow",
-    409: "the job is not done",
-    413: "the upload is too large, the sound too long or of too many channels",
-    422: "a field or parameter is missing, unknown or not allowed",
-    429: "the queue is full, or the client has enough jobs in it; Retry-After tells when to try again",
-    503: "a worker died at it; only this request is lost, try again",
-    507: "the disk is full",
-}
-
-
-def _failures(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Failure, "description": _TEXTS[code]} for code in sorted((401, 403, *codes))}
-
 
 _FIELDS: dict[str, Any] = {
     "file": {
@@ -84,26 +52,27 @@ _FIELDS: dict[str, Any] = {
         "type": "string", "enum": list(FORMATS),
         "description": "of the result; by default that of the upload, with its sample format",
     },
-}  # fmt: skip
-_PREVIEW = {
     "preview_seconds": {
         "type": "number", "minimum": 0, "default": 0,
         "description": "enhance so many seconds from the start; 0 for all",
-    }
+    },
 }  # fmt: skip
+_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": _FIELDS,
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
 
-
-def _form(fields: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "required": ["file"], "properties": fields, "additionalProperties": False}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-def _answer(description: str, media_type: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"type": "string", "format": "binary"}
-    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
-
-
-_SOUND_ANSWER = _answer("the sound file", "audio/*")
 
 Strength = Annotated[
     float | None, Query(ge=0, le=1, allow_inf_nan=False, description="instead of that of the job")
@@ -125,157 +94,68 @@ def client_of(request: Request) -> str:
     return f"{address} {request.headers.get('x-client', '')[:64]}"
 
 
-def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRouter:
-    """All routes but the page."""
-    router = APIRouter(
-        dependencies=[Security(HTTPBearer(auto_error=False, description="where a token is set"))]
-    )
-    n_connected = {"events": 0}
+def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
+    """The routes that take sounds and give them back."""
+    router = APIRouter(dependencies=[Security(TOKEN)])
 
-    @router.get("/healthz", tags=["service"])
-    async def health() -> Health:
-        """Whether the service works, and how busy it is; needs no token."""
-        return Health(
-            status="ok" if jobs.enhancers.n_ready else "starting",
-            workers=jobs.enhancers.n_ready,
-            queued=len(jobs.enhancers.queue),
-            running=jobs.enhancers.n_running,
-        )
-
-    @router.get("/metrics", tags=["service"], response_class=PlainTextResponse, responses=_failures())
-    async def metrics() -> PlainTextResponse:
-        """Counters for Prometheus."""
-        now = {
-            "miase_workers": ("Workers that are ready to enhance.", jobs.enhancers.n_ready),
-            "miase_queue_length": ("Jobs that wait.", len(jobs.enhancers.queue)),
-            "miase_jobs_running": ("Jobs that are worked on.", jobs.enhancers.n_running),
-            "miase_jobs_kept": ("Finished jobs that are kept.", jobs.count("done")),
-            "miase_event_streams": ("Streams of events that are open.", n_connected["events"]),
-            "miase_disk_free_bytes": ("Room on the disk of the work folder.", jobs.folder.free_bytes()),
-        }
-        restarts = {
-            "enhance": jobs.enhancers.n_restarts,
-            "write": jobs.writers.n_restarts,
-            "rate": jobs.raters.n_restarts,
-        }
-        return PlainTextResponse(counters.text(now, restarts), media_type="text/plain; version=0.0.4")
-
-    @router.get("/v1/models", tags=["service"], responses=_failures())
-    async def models() -> list[Model]:
-        """The models that may be asked for, the default first."""
-        return [
-            Model(
-                name=card.name,
-                sample_rate=card.sample_rate,
-                licence=card.licence,
-                summary=card.summary,
-                default=i == 0,
-            )
-            for i, card in enumerate(jobs.cards)
-        ]
-
-    @router.get("/v1/limits", tags=["service"], responses=_failures())
-    async def limits() -> Limits:
-        """What is allowed here."""
-        return Limits(
-            upload_mb=config.upload_mb,
-            minutes=config.minutes,
-            channels=config.channels,
-            queue=config.queue,
-            jobs_per_client=config.jobs_per_client,
-            result_minutes=config.result_minutes,
-            preview_seconds=config.preview,
-            formats=sorted(readable_suffixes()),
-            output_formats=list(FORMATS),
-        )
-
-    @router.get("/v1/examples", tags=["service"], responses=_failures())
-    async def examples() -> list[Example]:
-        """Sounds to try."""
-        return list(EXAMPLES)
-
-    @router.get(
-        "/v1/examples/{name}",
-        tags=["service"],
-        response_class=FileResponse,
-        responses=_SOUND_ANSWER | _failures(404),
-    )
-    async def example(name: str) -> FileResponse:
-        """The file of an example."""
-        if name not in {example.name for example in EXAMPLES}:
-            raise RefusedError(404, "there is no example of that name; see /v1/examples")
-        path = EXAMPLES_FOLDER / f"{name}.flac"
-        return FileResponse(path, media_type="audio/flac", filename=path.name)
-
-    async def take_in(request: Request, folder: Path) -> tuple[Upload, Order, Sound]:
-        """Receive an upload, and see what is asked for and what it holds."""
-        stated = request.headers.get("content-length", "")
-        upload = await receive_upload(
-            request.receive,
-            request.headers.get("content-type", ""),
-            int(stated) if stated.isdecimal() else None,
-            folder,
-            config,
-            jobs.folder.free_bytes,
-        )
-        order = read_order(upload.fields, [card.name for card in jobs.cards])
-        return upload, order, await jobs.probe(upload, order, client_of(request))
+    async def take_in(request: Request, *, listed: bool) -> Job:
+        """Receive an upload, see what is asked for and what it holds, and make a job of it."""
+        client, stated = client_of(request), request.headers.get("content-length", "")
+        with jobs.admit(client):
+            folder = jobs.make_folder()
+            try:
+                upload = await receive_upload(
+                    request.receive,
+                    request.headers.get("content-type", ""),
+                    int(stated) if stated.isdecimal() else None,
+                    folder,
+                    config,
+                    jobs.folder.free_bytes,
+                )
+                order = read_order(upload.fields, [card.name for card in jobs.cards])
+                sound = await jobs.probe(upload, order, client)
+                return jobs.add(client, folder, upload, sound, order, listed=listed)
+            except BaseException:
+                await asyncio.shield(jobs.remove_folder(folder))
+                raise
 
     @router.post(
         "/v1/enhance",
         tags=["enhance"],
         response_class=FileResponse,
-        responses=_SOUND_ANSWER | _failures(400, 408, 413, 422, 429, 503, 507),
-        openapi_extra=_form(_FIELDS),
+        responses=SOUND_ANSWER | failures(400, 408, 413, 422, 429, 503, 507),
+        openapi_extra=_FORM,
     )
     async def enhance(request: Request) -> Response:
         """A sound in, the enhanced sound out; what `miase enhance` writes with the same options.
 
         A client that goes away cancels it. For progress, or for sounds of many minutes, use /v1/jobs.
         """
-        client = client_of(request)
-        folder = jobs.make_folder()
-        job: Job | None = None
+        job = await take_in(request, listed=False)
 
         async def remove() -> None:
-            if job is None:
-                await jobs.remove_folder(folder)
-            else:
-                await jobs.delete(job)
+            await jobs.delete(job)
 
         try:
-            with jobs.admit(client):
-                upload, order, sound = await while_connected(
-                    request, take_in(request, folder), after_body=False
-                )
-                job = jobs.add(client, folder, upload, sound, order, listed=False)
             await while_connected(request, jobs.wait(job))
             if job.state != "done":
-                raise refusal_of(job.error_kind, job.error or "the job was cancelled; try again")
+                raise refusal_of(job.error_kind, job.error or "the service ends; try again")
             path = await while_connected(request, jobs.render(job))
         except BaseException:
             await asyncio.shield(remove())
             raise
-        return _download(path, upload.name, remove)
+        return _download(path, job.upload.name, remove)
 
     @router.post(
         "/v1/jobs",
         tags=["jobs"],
         status_code=202,
-        responses=_failures(400, 408, 413, 422, 429, 507),
-        openapi_extra=_form(_FIELDS | _PREVIEW),
+        responses=failures(400, 408, 413, 422, 429, 507),
+        openapi_extra=_FORM,
     )
     async def start_job(request: Request, response: Response) -> JobAnswer:
         """Start a job; its files are kept for a while after it has ended."""
-        client = client_of(request)
-        folder = jobs.make_folder()
-        try:
-            with jobs.admit(client):
-                upload, order, sound = await take_in(request, folder)
-                job = jobs.add(client, folder, upload, sound, order, listed=True)
-        except BaseException:
-            await asyncio.shield(jobs.remove_folder(folder))
-            raise
+        job = await take_in(request, listed=True)
         response.headers["location"] = f"/v1/jobs/{job.id}"
         return job_answer(jobs, job)
 
@@ -283,7 +163,7 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
         "/v1/jobs/archive",
         tags=["jobs"],
         response_class=StreamingResponse,
-        responses=_answer("the archive", "application/zip") | _failures(404, 409, 422),
+        responses=file_answer("the archive", "application/zip") | failures(400, 404, 409, 422, 503, 507),
     )
     async def archive(
         id: Annotated[list[str], Query(min_length=1, max_length=MOST_IN_ARCHIVE)],  # noqa: A002
@@ -305,7 +185,7 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
         headers = {"content-disposition": 'attachment; filename="enhanced.zip"'}
         return StreamingResponse(stream, media_type="application/zip", headers=headers)
 
-    @router.get("/v1/jobs/{job_id}", tags=["jobs"], responses=_failures(404))
+    @router.get("/v1/jobs/{job_id}", tags=["jobs"], responses=failures(404, 422))
     async def job(job_id: str) -> JobAnswer:
         """How a job is."""
         return job_answer(jobs, jobs.get(job_id))
@@ -314,10 +194,10 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
         "/v1/jobs/{job_id}/events",
         tags=["jobs"],
         response_class=StreamingResponse,
-        responses=_answer(
+        responses=file_answer(
             "events progress, done, failed and cancelled, each with the job", "text/event-stream"
         )
-        | _failures(404),
+        | failures(404, 422),
     )
     async def job_events(job_id: str) -> StreamingResponse:
         """How a job goes, as server-sent events; the stream ends when nothing more will happen.
@@ -327,20 +207,16 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
         found = jobs.get(job_id)
 
         async def stream() -> AsyncIterator[str]:
-            n_connected["events"] += 1
-            try:
-                async for state in with_signs_of_life(events(jobs, found)):
-                    if state is None:
-                        yield ": still here\n\n"
-                    else:
-                        kind = "progress" if state.state in LIVE else state.state
-                        yield f"event: {kind}\ndata: {job_answer(jobs, state).model_dump_json()}\n\n"
-            finally:
-                n_connected["events"] -= 1
+            async for state in with_signs_of_life(events(jobs, found)):
+                if state is None:
+                    yield ": still here\n\n"
+                else:
+                    kind = "progress" if state.state in LIVE else state.state
+                    yield f"event: {kind}\ndata: {job_answer(jobs, state).model_dump_json()}\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    @router.delete("/v1/jobs/{job_id}", tags=["jobs"], status_code=204, responses=_failures(404))
+    @router.delete("/v1/jobs/{job_id}", tags=["jobs"], status_code=204, responses=failures(404, 422))
     async def delete_job(job_id: str) -> Response:
         """Cancel a job, if it is not done, and remove all its files."""
         await asyncio.shield(jobs.delete(jobs.get(job_id)))
@@ -350,7 +226,7 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
         "/v1/jobs/{job_id}/result",
         tags=["jobs"],
         response_class=FileResponse,
-        responses=_SOUND_ANSWER | _failures(400, 404, 409, 422, 503, 507),
+        responses=SOUND_ANSWER | failures(400, 404, 409, 422, 503, 507),
     )
     async def result(
         request: Request,
@@ -373,7 +249,7 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
         "/v1/jobs/{job_id}/sound/{part}",
         tags=["jobs"],
         response_class=FileResponse,
-        responses=_SOUND_ANSWER | _failures(404, 409, 422, 503, 507),
+        responses=SOUND_ANSWER | failures(404, 409, 422, 503, 507),
     )
     async def sound(request: Request, job_id: str, part: Part) -> FileResponse:
         """A 16-bit WAV for players: the recording, the estimate at strength 1, or what it removes.
@@ -386,19 +262,12 @@ def make_router(config: ServiceConfig, jobs: Jobs, counters: Counters) -> APIRou
     return router
 
 
-async def while_connected(request: Request, work: Awaitable[Result], *, after_body: bool = True) -> Result:
+async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
     """The result of some work, which is cancelled when the client goes away.
-
-    Args:
-        request: of the client.
-        work: to be done.
-        after_body: whether the request's body has been read; if not, the work reads it and notices itself.
 
     Raises:
         DisconnectedError: the client went away.
     """
-    if not after_body:
-        return await work
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:

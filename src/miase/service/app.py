@@ -1,8 +1,12 @@
 """The application, and the server that runs it."""
 
 import asyncio
+import contextlib
+import logging
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -15,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import miase
 from miase.errors import ServiceError
+from miase.service.about import make_about_router
 from miase.service.api import make_router
 from miase.service.counters import Counters
 from miase.service.folder import WorkFolder
@@ -80,7 +85,8 @@ def make_app(config: ServiceConfig, jobs: Jobs, counters: Counters) -> FastAPI:
     app = FastAPI(
         title="miase", version=miase.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None
     )
-    app.include_router(make_router(config, jobs, counters))
+    app.include_router(make_about_router(config, jobs, counters))
+    app.include_router(make_router(config, jobs))
     if PAGE_FOLDER.is_dir():
         app.mount("/static", StaticFiles(directory=PAGE_FOLDER))
         app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True))
@@ -131,11 +137,25 @@ def serve(config: ServiceConfig, on_ready: Callable[[str], None] = lambda addres
     Raises:
         ServiceError: the address cannot be bound to, or the service cannot work.
     """
-    listening = _bind(config)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # tells of each form that is none
+    with _bind(config) as listening, _signals_end_it():
+        try:
+            asyncio.run(_serve(config, listening, on_ready))
+        except KeyboardInterrupt:  # while it started; later, the server ends of its own accord
+            return
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """SIGTERM ends the service as Ctrl-C does, so that its files go with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        asyncio.run(_serve(config, listening, on_ready))
+        yield
     finally:
-        listening.close()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bind(config: ServiceConfig) -> socket.socket:
@@ -158,12 +178,9 @@ async def _serve(config: ServiceConfig, listening: socket.socket, on_ready: Call
         try:
             await jobs.start()
             server = make_server(config, make_app(config, jobs, counters))
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.01)
             host, port = listening.getsockname()[:2]
             on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-            await serving
+            await server.serve(sockets=[listening])
         finally:
             await jobs.stop()
     finally:

@@ -19,12 +19,15 @@ from miase.config import EnhanceConfig
 from miase.service.counters import Counters
 from miase.service.folder import WorkFolder
 from miase.service.orders import Order
+from miase.service.process import ModelCard, WorkerSetup
 from miase.service.settings import ServiceConfig
 from miase.service.tasks import Enhance, Part, Probe, Rate, Render, Scores, Sound, Task
+from miase.service.turns import Ticket
 from miase.service.uploads import RefusedError, Upload
-from miase.service.workers import ModelCard, Pool, TaskError, Ticket, WorkerSetup
+from miase.service.workers import Pool, TaskError
 
 LIGHT_WORKERS = 2  # processes that look at uploads and write files; they need no model
+MOST_UNRATED = 8  # jobs that wait for their scores; under load the others go without
 EXPIRY_SECONDS = 2.0  # between two looks for what has expired
 LIVE = ("queued", "running")
 # What a failure means for a request that waits for it.
@@ -180,9 +183,12 @@ class Jobs:
         return min(60, max(1, math.ceil(seconds)))
 
     def make_folder(self) -> Path:
-        """A folder for an upload."""
+        """A folder for an upload; raises RefusedError (507) where the disk has no room for it."""
         folder = self.folder.path / secrets.token_hex(16)
-        folder.mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise RefusedError(507, f"the service cannot store anything ({error.strerror})") from None
         return folder
 
     async def remove_folder(self, folder: Path) -> None:
@@ -243,7 +249,7 @@ class Jobs:
             self.counters.audio_seconds += job.sound.seconds
             self.counters.processed(job.ended - job.started)
         self.counters.jobs[state] += 1
-        job.scores_pending = state == "done" and job.listed
+        job.scores_pending = state == "done" and job.listed and len(self.raters.queue) < MOST_UNRATED
         job.change(state)
         if job.scores_pending:
             self._spawn(self._rate(job))

@@ -1,7 +1,8 @@
 """What the API answers, as OpenAPI describes it."""
 
-from typing import Literal
+from typing import Any, Literal
 
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from miase.service.jobs import Job, Jobs
@@ -19,6 +20,36 @@ class Failure(Answer):
 
     error: str = Field(examples=["the upload is larger than 200 MB; use a compressed format, or cut it"])
     """What was got, what is allowed and what to do, in a sentence."""
+
+
+_TEXTS = {
+    400: "not a sound, damaged or silent, or a format that cannot hold it",
+    401: "the token is missing or wrong",
+    403: "a request of another site's page, or under a name that is not the service's",
+    404: "there is no such thing",
+    408: "the upload is too slow",
+    409: "the job is not done",
+    413: "the upload is too large, the sound too long or of too many channels",
+    422: "a field or parameter is missing, unknown or not allowed",
+    429: "the queue is full, or the client has enough jobs in it; Retry-After tells when to try again",
+    503: "a worker died at it; only this request is lost, try again",
+    507: "the disk is full",
+}
+
+
+def failures(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of these statuses, and of those that any route may answer."""
+    return {code: {"model": Failure, "description": _TEXTS[code]} for code in sorted((401, 403, *codes))}
+
+
+def file_answer(description: str, media_type: str) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a file in an answer."""
+    schema = {"type": "string", "format": "binary"}
+    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
+
+
+SOUND_ANSWER = file_answer("the sound file", "audio/*")
+TOKEN = HTTPBearer(auto_error=False, description="where the service has a token; `guard` asks for it")
 
 
 class Health(Answer):

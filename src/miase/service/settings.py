@@ -39,7 +39,7 @@ class ServiceConfig:
         jobs_per_client: jobs of one client that may wait or run.
         kept_jobs: finished jobs that are kept at once; beyond it the oldest goes first.
         result_minutes: how long a finished job and its files are kept.
-        preview: seconds of a preview, unless the request names another length.
+        preview: length of the previews that the page asks for, in seconds.
         scored_seconds: of each sound, from its start, that DNSMOS rates.
         upload_kb_per_second: slowest upload, averaged after its first ten seconds.
         head_seconds: time within which the head of a request must have come.
@@ -66,8 +66,8 @@ class ServiceConfig:
     kept_jobs: int = 200
     result_minutes: float = 30.0
     preview: float = 10.0
-    scored_seconds: float = 30.0
-    upload_kb_per_second: float = 16.0
+    scored_seconds: float = 12.0
+    upload_kb_per_second: float = 50.0
     head_seconds: float = 15.0
     stall_seconds: float = 120.0
     connections: int = 512

@@ -21,7 +21,7 @@ from miase.writing import SoundWriter, writer_for
 
 BLOCK_SECONDS = 4.0  # as `miase enhance` reads
 SILENT = 1e-4  # largest sample of a recording that counts as silent: -80 dB
-SCORED_CHANNELS = 2
+JUDGED_CHANNELS = 2  # DNSMOS, which takes by far the longest, rates the first of them
 
 Progress = Callable[[float], None]
 Part = Literal["noisy", "estimate", "noise"]
@@ -211,30 +211,30 @@ class Rate:
     seconds: float
 
     def run(self, models: Any, progress: Progress) -> Scores:
-        """Give the ratings, means over the first two channels."""
+        """Give the ratings."""
         from miase.judge import MEASURES, measure, verdict
         from miase.metrics import DNSMOS, METRICS, installed, score
 
-        n_frames = min(self.sound.n_frames, max(1, round(self.seconds * self.sound.sample_rate)))
-        sound = Sound(self.sound.sample_rate, self.sound.n_channels, n_frames)
+        rate, n_channels = self.sound.sample_rate, self.sound.n_channels
+        sound = Sound(rate, n_channels, min(self.sound.n_frames, max(1, round(self.seconds * rate))))
         with SoundReader(self.source) as reader:
             pairs = list(paired_blocks(reader, self.noise, sound))
-        noisy = np.concatenate([pair[0] for pair in pairs], axis=1)[:SCORED_CHANNELS]
-        estimate = take_away(
-            noisy, np.concatenate([pair[1] for pair in pairs], axis=1)[:SCORED_CHANNELS], self.config
+        noisy, noise = (
+            np.concatenate(blocks, axis=1)[:JUDGED_CHANNELS] for blocks in zip(*pairs, strict=True)
         )
+        estimate = take_away(noisy, noise, self.config)
+        values = {
+            name: float(
+                np.mean([measure(*pair, rate, name)[name] for pair in zip(estimate, noisy, strict=True)])
+            )
+            for name in MEASURES
+            if name != "self_consistency"
+        }
         names = DNSMOS[:3] if installed(METRICS[DNSMOS[0]]) else ()
-        before: list[dict[str, float]] = []
-        after: list[dict[str, float]] = []
-        for ours, theirs in zip(estimate, noisy, strict=True):
-            progress(0.5)
-            before.append(dict(score(theirs, None, sound.sample_rate, names)))
-            progress(0.5)
-            after.append(dict(score(ours, None, sound.sample_rate, names)))
-            for name in MEASURES:
-                if name != "self_consistency":
-                    after[-1].update(measure(ours, theirs, sound.sample_rate, name))
-        noisy_values, values = _means(before), _means(after)
+        progress(0.2)
+        noisy_values = score(noisy[0], None, rate, names)
+        progress(0.6)
+        values |= score(estimate[0], None, rate, names)
         worse = verdict(values, noisy_values)
         warning = (
             f"Speech may be damaged: {worse}. Listen, and lower the strength if it is." if worse else None
@@ -260,10 +260,6 @@ def writable_suffix(info: AudioInfo) -> str:
     from miase.writing import writable_format
 
     return writable_format(info)[2]
-
-
-def _means(channels: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([values[name] for values in channels])) for name in channels[0]}
 
 
 def _ratings(values: dict[str, float]) -> Ratings:

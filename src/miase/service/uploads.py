@@ -23,7 +23,7 @@ from miase.service.settings import ServiceConfig
 from miase.sounds import SOUND_SUFFIXES
 
 GRACE_SECONDS = 10.0  # before the rate of an upload counts
-WRITE_BYTES = 2**20  # that are gathered before they are written
+WRITE_BYTES = 2**18  # that are gathered before they are written
 FRAME_BYTES = 2**16  # of an upload that are no file: boundaries, headers, fields
 FIELD_BYTES = 1000  # of a field's value
 MOST_PARTS = 32
@@ -230,6 +230,10 @@ class _Form:
         self._part = options.get(b"name", b"").decode("utf-8", "replace")
         self._text = bytearray()
         if self._part != "file":
+            if b"filename" in options:
+                raise RefusedError(
+                    422, f"a file is in the field {self._part[:40]!r}; send it in the field 'file'"
+                )
             return
         if self._file is not None:
             raise RefusedError(400, "the form has two files; send one in a request")

@@ -1,159 +1,27 @@
-"""Worker processes, and the fair queue that they take from.
+"""Worker processes, seen from the service.
 
-A worker is a spawned process at the other end of a pipe. It says when it is ready, takes a task, tells how
-far it is, looks for a request to stop between blocks, and gives the result or a sentence on what failed. When
-it dies, its task fails and another worker takes its place; when the service dies, the pipe ends and so does
-the worker.
+Each is spawned and hangs at a pipe. When one dies, its task fails with a sentence and another takes its
+place.
 """
 
 import asyncio
 import contextlib
-import errno
 import multiprocessing
-import os
-import signal
-import time
-from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from miase.errors import AudioError, MiaseError, ServiceError, StorageError
-from miase.service.tasks import Task, TooLongError
+from miase.errors import ServiceError
+from miase.service.process import ModelCard, WorkerSetup, work
+from miase.service.tasks import Task
+from miase.service.turns import FairQueue, Ticket
 
 CANCEL_SECONDS = 1.0  # a worker that has not stopped by then is killed
-REPORT_SECONDS = 0.1  # between two reports of progress
-NICENESS = 5  # of workers, so that the service itself answers at once
 LONGEST_PAUSE = 30.0  # seconds between attempts to start a worker that dies
 
 
-class _CancelledError(Exception):
-    """The service asked the worker to stop."""
-
-
-# ---- in the worker process
-
-
-@dataclass(frozen=True)
-class WorkerSetup:
-    """What a worker needs to know.
-
-    Attributes:
-        models: name -> what `miase enhance -m` takes; empty for workers that use none.
-        device: auto, cpu, cuda or another device that torch knows.
-        threads: CPU threads.
-    """
-
-    models: tuple[tuple[str, str], ...] = ()
-    device: str = "auto"
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What the service tells of a model."""
-
-    name: str
-    sample_rate: int
-    licence: str
-    summary: str
-
-
-class _Models(dict[str, Any]):
-    """Enhancers by name, loaded at the first use."""
-
-    def __init__(self, setup: WorkerSetup) -> None:
-        super().__init__()
-        self._setup = setup
-
-    def __missing__(self, name: str) -> Any:
-        from miase.batch import BatchOptions, load_enhancer
-
-        source = dict(self._setup.models)[name]
-        self[name] = load_enhancer(
-            BatchOptions(model=source, device=self._setup.device, threads=self._setup.threads)
-        )
-        return self[name]
-
-    def cards(self) -> list[ModelCard]:
-        from miase.checkpoint import read_card, read_config
-        from miase.errors import WeightsError
-        from miase.registry import resolve
-
-        cards = []
-        for name, source in self._setup.models:
-            config, _ = read_config(resolve(source))
-            try:
-                text = read_card(resolve(source)).splitlines()
-            except WeightsError:
-                text = []
-            title = next((line.removeprefix("# ") for line in text if line.startswith("# ")), config.name)
-            licence = next((line for line in text if line.startswith("- **Licence**")), "")
-            stated = licence.partition(":")[2].strip().rstrip(".") or "not stated"
-            summary = title.replace("`", "").removeprefix(f"{name}: ")
-            cards.append(ModelCard(name, config.sample_rate, stated, summary))
-        return cards
-
-
-def work(connection: Connection, setup: WorkerSetup) -> None:
-    """What a worker process runs until its pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service ends workers
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
-    try:
-        models = _Models(setup)
-        cards = models.cards() if setup.models else []
-        if setup.models:
-            models[setup.models[0][0]]
-        connection.send(("ready", cards))
-        while True:
-            task = connection.recv()
-            if task is not None:
-                connection.send(_outcome(task, models, connection))
-    except MiaseError as error:
-        connection.send(("unfit", str(error)))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the service is gone
-
-
-def _outcome(task: Task, models: _Models, connection: Connection) -> tuple[str, Any]:
-    reported = 0.0
-
-    def progress(share: float) -> None:
-        nonlocal reported
-        while connection.poll():
-            if connection.recv() is None:
-                raise _CancelledError
-        if time.monotonic() - reported > REPORT_SECONDS:
-            reported = time.monotonic()
-            connection.send(("progress", share))
-
-    try:
-        return "done", task.run(models, progress)
-    except _CancelledError:
-        return "cancelled", None
-    except StorageError as error:
-        return "disk", str(error)
-    except TooLongError as error:
-        return "long", str(error)
-    except AudioError as error:
-        return "sound", str(error)
-    except MiaseError as error:
-        return "failed", str(error)
-    except OSError as error:
-        if isinstance(error, EOFError | BrokenPipeError | ConnectionResetError):
-            raise
-        kind = "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "failed"
-        return kind, f"the file cannot be worked on ({error.strerror})"
-    except MemoryError:
-        return "failed", "the memory does not suffice for this file; cut it"
-    except RuntimeError as error:
-        return "failed", f"the file cannot be worked on ({str(error).splitlines()[0]})"
-
-
-# ---- in the service
+class StoppedError(ServiceError):
+    """A worker stopped, as it was asked to."""
 
 
 class TaskError(ServiceError):
@@ -166,78 +34,6 @@ class TaskError(ServiceError):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
-
-
-class Ticket:
-    """A task in the queue, and what becomes of it.
-
-    Attributes:
-        future: its result, a TaskError, or cancelled.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        on_start: Callable[[], None] = lambda: None,
-        on_progress: Callable[[float], None] = lambda share: None,
-    ) -> None:
-        self.task = task
-        self.on_start, self.on_progress = on_start, on_progress
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.worker: Worker | None = None
-
-
-class FairQueue:
-    """Takes turns among clients: each gives one ticket, the earliest, before any gives a second."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[Ticket]] = {}  # in the order of the turns
-        self._filled = asyncio.Event()
-
-    def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
-    def put(self, client: str, ticket: Ticket) -> None:
-        """Append a ticket."""
-        self._waiting.setdefault(client, deque()).append(ticket)
-        self._filled.set()
-
-    async def take(self) -> Ticket:
-        """The next ticket, as soon as there is one."""
-        while not self._waiting:
-            self._filled.clear()
-            await self._filled.wait()
-        client = next(iter(self._waiting))
-        tickets = self._waiting.pop(client)
-        ticket = tickets.popleft()
-        if tickets:
-            self._waiting[client] = tickets  # behind all others
-        return ticket
-
-    def remove(self, ticket: Ticket) -> bool:
-        """Take a ticket out; whether it was there."""
-        for client, tickets in self._waiting.items():
-            if ticket in tickets:
-                tickets.remove(ticket)
-                if not tickets:
-                    del self._waiting[client]
-                return True
-        return False
-
-    def position(self, ticket: Ticket) -> int | None:
-        """How many are taken before it; None where it does not wait."""
-        clients = list(self._waiting)
-        for turn, client in enumerate(clients):
-            tickets = self._waiting[client]
-            if ticket in tickets:
-                own = tickets.index(ticket)
-                others = (
-                    min(len(self._waiting[other]), own + (1 if i < turn else 0))
-                    for i, other in enumerate(clients)
-                    if other != client
-                )
-                return own + sum(others)
-        return None
 
 
 class Worker:
@@ -271,7 +67,7 @@ class Worker:
         return cards
 
     async def run(self, ticket: Ticket, stall_seconds: float) -> Any:
-        """Give the result of the task; raises TaskError, or _CancelledError where it was asked to stop."""
+        """Give the result of the task; raises TaskError, or StoppedError where it was asked to stop."""
         assert self._connection is not None
         try:
             self._connection.send(ticket.task)
@@ -284,7 +80,7 @@ class Worker:
             elif kind == "done":
                 return content
             elif kind == "cancelled":
-                raise _CancelledError
+                raise StoppedError
             else:
                 raise TaskError(kind, content)
 
@@ -429,7 +225,7 @@ class Pool:
             if not ticket.future.done():
                 ticket.future.set_exception(error)
             return error.kind != "died"
-        except _CancelledError:
+        except StoppedError:
             ticket.future.cancel()
             return True
         else:
