@@ -10,7 +10,11 @@ import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from miase.audio import load
+from miase.writing import save
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "src" / "miase" / "page"
@@ -149,7 +153,7 @@ def visit(browser, address):
     """Opens the page; fails afterwards if it complained or asked another host."""
     complaints, contexts = [], []
 
-    def open_page(**options):
+    def open_page(script="", expected="", **options):
         context = browser.new_context(accept_downloads=True, **options)
         contexts.append(context)
         page = context.new_page()
@@ -163,8 +167,15 @@ def visit(browser, address):
                 route.abort()
 
         page.route("**/*", check)
-        page.on("console", lambda line: line.type in ("error", "warning") and complaints.append(line.text))
+
+        def listen(line):
+            if line.type in ("error", "warning") and not (expected and expected in line.text):
+                complaints.append(line.text)
+
+        page.on("console", listen)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        if script:
+            page.add_init_script(script)
         page.goto(address)
         page.locator("#model option").first.wait_for(state="attached")
         return page
@@ -236,6 +247,69 @@ def test_a_dropped_file_is_enhanced_heard_and_saved_as_by_the_command(visit, tmp
     command = ["enhance", str(NOISY), "-o", str(ours), "--strength", str(STRENGTH / 100)]
     subprocess.run([sys.executable, "-m", "miase", *command], check=True, capture_output=True)
     assert Path(download.value.path()).read_bytes() == ours.read_bytes()
+
+
+# Keeps what the page sends to the loudspeakers.
+KEEP_HEARD = """
+window.heard = [];
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (to, ...rest) {
+  if (to instanceof AudioDestinationNode) {
+    const { context } = to;
+    if (!context.tap) {
+      context.tap = context.createScriptProcessor(1024, 1, 1);
+      context.tap.onaudioprocess = ({ inputBuffer }) => heard.push(...inputBuffer.getChannelData(0));
+      connect.call(context.tap, to);
+    }
+    connect.call(this, context.tap);
+  }
+  return connect.call(this, to, ...rest);
+};
+"""
+
+
+def test_a_preview_comes_first_and_pieces_are_heard_without_a_gap(visit, tmp_path):
+    noisy, rate = load(NOISY)
+    longer = np.tile(noisy, 3)[:, : 13 * rate]  # the page reads it in pieces of ten seconds
+    save(tmp_path / "longer.wav", longer, rate)
+    page = visit(script=KEEP_HEARD, expected="ScriptProcessorNode")
+    drop(page, tmp_path / "longer.wav")
+    page.locator(".badge:visible").wait_for(timeout=READY_MS)
+    ready(page)
+    page.locator("#time:text('/ 0:13.0')").wait_for()
+    page.uncheck("#matched")
+    page.check("input[value=noisy]", force=True)
+    page.fill("#seek", "9")
+    page.click("#play")
+    page.locator("#time:text('0:11')").wait_for()
+    heard = np.array(page.evaluate("heard"))
+    start = np.flatnonzero(heard)[0] + 1600  # after the fade
+    heard = heard[start : start + int(1.5 * rate)]
+    near = longer[0, int(8.9 * rate) : int(9.4 * rate) + len(heard)]
+    places = np.flatnonzero(np.abs(near[: -len(heard)] - heard[0]) < 1e-6)
+    least = min(np.abs(near[place : place + len(heard)] - heard).max() for place in places)
+    assert least < 1e-4
+
+
+def test_troubles_are_told_in_words(visit, tmp_path):
+    page = visit(expected="Failed to load resource")
+    posts = []
+
+    def busy_once(route):
+        posts.append(route)
+        if len(posts) == 1:
+            route.fulfill(status=429, headers={"Retry-After": "2"}, json={"error": "the queue is full"})
+        else:
+            route.fallback()
+
+    page.route("**/v1/jobs", busy_once)
+    drop(page, NOISY)
+    page.locator(".state:text('trying again in 2 s')").wait_for()
+    page.locator("[data-state=done]").wait_for(timeout=READY_MS)
+    document = tmp_path / "document.wav"
+    document.write_text("<!doctype html><p>no sound")
+    drop(page, document)
+    page.locator("[data-state=failed] .state:text('not a sound file')").wait_for(timeout=READY_MS)
 
 
 def test_several_files_come_as_one_archive(visit, tmp_path):

@@ -134,10 +134,14 @@ export function follow(id, onJob, signal) {
   });
 }
 
-// By its events, and by asking where a proxy holds events back or cuts them off.
+// By its events until it ends, and by asking: for the scores, since a browser opens six connections at most and these may
+// take a while, and where a proxy holds events back or cuts them off.
 async function watch(id, onJob, signal) {
   let last = null;
-  const take = (job) => onJob((last = job));
+  const take = (job) => {
+    onJob((last = job));
+    return FINAL.has(job.state);
+  };
   try {
     // Read by fetch: an EventSource cannot send the token.
     const response = await request(`v1/jobs/${id}/events`, { signal, headers: { Accept: "text/event-stream" } });
@@ -164,7 +168,7 @@ async function readEvents(body, take) {
     text = events.pop();
     for (const event of events) {
       const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-      if (data.length) take(JSON.parse(data.join("\n")));
+      if (data.length && take(JSON.parse(data.join("\n")))) return reader.cancel();
     }
   }
 }

@@ -20,7 +20,7 @@ const list = new List($("files"), {
     $("listen").scrollIntoView();
     $("play").focus({ preventScroll: true });
   },
-  download: (item) => save($("download-note"), () => api.result(item.job.id, listen.strength, listen.format)),
+  download: (item) => save($(item === listen.item ? "download-note" : "zip-note"), () => api.result(item.job.id, listen.strength, listen.format)),
   cancel: (item) => files.cancel(item),
   again: (item) => files.again(item, $("model").value),
   remove: (item) => files.remove(item),
@@ -125,10 +125,10 @@ $("record").addEventListener("click", async () => {
 async function startRecording() {
   recording = new Recording();
   try {
-    await recording.start((seconds, peak) => {
+    await recording.start((seconds, megabytes, peak) => {
       $("recorded").textContent = clock(seconds);
       $("level").value = Math.max(peak, 0.9 * $("level").value);
-      if (limits && seconds > 60 * limits.minutes) stopRecording();
+      if (limits && (seconds > 60 * limits.minutes - 1 || megabytes > limits.upload_mb - 1)) stopRecording();
     });
   } catch (error) {
     await recording.stop();
@@ -170,7 +170,8 @@ const FINISHED = {
 
 files.addEventListener("change", ({ detail: item }) => {
   list.update(item);
-  if (FINISHED[item.state]) say(FINISHED[item.state](item));
+  if (FINISHED[item.state] && item.said !== item.state) say(FINISHED[item.state](item));
+  item.said = item.state;
   if (item.state === "failed" && item.status === 0) fail({ message: item.error, status: 0 });
   if ((item.preview || item.job) && (!listen.item || listen.item === item)) open(item);
   drawAll();

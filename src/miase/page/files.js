@@ -8,6 +8,7 @@ const ENDED = new Set(["done", "failed", "cancelled"]);
 
 export class Files extends EventTarget {
   items = [];
+  #followed = new Map(); // id of a job -> what ends asking for it
   atOnce = AT_ONCE;
 
   add(file, model) {
@@ -27,7 +28,7 @@ export class Files extends EventTarget {
 
   cancel(item) {
     item.stop?.abort();
-    if (item.current) remove(item.current);
+    if (item.current) this.#drop(item.current);
     item.current = null;
     if (item.state === "waiting") this.#set(item, { state: "cancelled" });
   }
@@ -45,7 +46,13 @@ export class Files extends EventTarget {
   }
 
   #forget({ preview, job }) {
-    for (const id of new Set([preview?.id, job?.id])) if (id) remove(id);
+    for (const id of new Set([preview?.id, job?.id])) if (id) this.#drop(id);
+  }
+
+  #drop(id) {
+    this.#followed.get(id)?.abort();
+    this.#followed.delete(id);
+    remove(id);
   }
 
   #next() {
@@ -64,7 +71,7 @@ export class Files extends EventTarget {
         item.stage = "whole";
         this.#tell(item);
         item.job = await this.#job(item, 0, signal);
-        remove(item.preview.id);
+        this.#drop(item.preview.id);
       } else {
         item.job = item.preview; // there was no more
       }
@@ -84,7 +91,9 @@ export class Files extends EventTarget {
     const sent = await this.#send(item, { model: item.model, preview_seconds: previewSeconds }, signal);
     item.current = sent.id;
     this.#take(item, sent);
-    const job = await follow(sent.id, (state) => this.#take(item, state), signal);
+    const stop = new AbortController();
+    this.#followed.set(sent.id, stop);
+    const job = await follow(sent.id, (state) => this.#take(item, state), AbortSignal.any([signal, stop.signal]));
     item.current = null;
     if (job.state === "failed") throw new Refusal(job.error, 0.5);
     if (job.state === "cancelled") throw new DOMException("cancelled", "AbortError");

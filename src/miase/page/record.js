@@ -7,6 +7,7 @@ export class Recording {
   #nSamples = 0;
 
   // What the browser would do against noise is switched off: it is what the model is for.
+  // onBlock is called with the seconds and megabytes so far, and the highest of the last samples.
   async start(onBlock) {
     this.stream = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 },
@@ -19,7 +20,7 @@ export class Recording {
       const peak = data.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
       this.#nSamples += data.length;
       this.#blocks.push(as16Bit(data));
-      onBlock(this.#nSamples / this.context.sampleRate, peak);
+      onBlock(this.#nSamples / this.context.sampleRate, 2e-6 * this.#nSamples, peak);
     };
     source.connect(recorder);
   }
