@@ -7,9 +7,11 @@ const ACTIVE = new Set(["waiting", "sending", "busy", "queued", "running"]);
 export class List {
   #rows = new Map();
 
-  // actions: listen, download, cancel, again and remove, each called with the item
-  constructor(root, actions) {
+  // fallback gets the focus when the last row goes. actions: listen, download, cancel, again and remove, each called
+  // with the item.
+  constructor(root, fallback, actions) {
     this.root = root;
+    this.fallback = fallback;
     this.actions = actions;
   }
 
@@ -32,7 +34,7 @@ export class List {
     const { item: row } = this.#rows.get(item);
     // The focus would be lost with the button that had it.
     const next = row.nextElementSibling ?? row.previousElementSibling;
-    if (row.contains(document.activeElement)) (next?.querySelector("button:enabled:not([hidden])") ?? this.fallback)?.focus();
+    if (row.contains(document.activeElement)) (next?.querySelector("button:enabled:not([hidden])") ?? this.fallback).focus();
     row.remove();
     this.#rows.delete(item);
   }

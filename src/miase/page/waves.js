@@ -74,7 +74,8 @@ export class Waves extends EventTarget {
       waves.on("interaction", (seconds) => this.#emit("seek", seconds));
       waves.on("ready", () => this.zoom(this.#zoom));
       waves.on("scroll", (start, end, left) => this.#scroll(waves, left));
-      regions.enableDragSelection({ color: SELECTED });
+      // On a touch screen a drag scrolls; there the buttons select.
+      if (matchMedia("(pointer: fine)").matches) regions.enableDragSelection({ color: SELECTED });
       regions.on("region-created", (region) => this.#selected(region));
       regions.on("region-updated", (region) => this.#selected(region));
     }
