@@ -354,8 +354,8 @@ def test_what_the_service_tells_of_itself(server):
     assert server.metric("miase_workers") == 1
 
 
-def test_openapi_documents_every_failure(server):
-    document = server.json("/openapi.json")
+def test_openapi_documents_every_failure(narrow):
+    document = narrow.json("/openapi.json")
     for path, methods in document["paths"].items():
         for method, route in methods.items():
             for code, answer in route["responses"].items():
@@ -524,6 +524,9 @@ def test_unknown_paths_and_methods_answer_in_json(server):
     status, _, body = server.call("PUT", "/v1/limits")
     assert status == 405
     assert error_of(body)
+    for method, path, allowed in [("PATCH", "/v1/jobs/x", "DELETE, GET"), ("GET", "/v1/jobs", "POST")]:
+        status, headers, _ = server.call(method, path)
+        assert (status, headers["Allow"]) == (405, allowed)
     status, _, body = server.get("/v1/jobs/archive")
     assert status == 422
     assert "id" in error_of(body)

@@ -24,7 +24,8 @@ MOST_IN_ARCHIVE = 100
 MEDIA_TYPES = {
     ".wav": "audio/wav", ".rf64": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg",
     ".oga": "audio/ogg", ".opus": "audio/ogg", ".mp3": "audio/mpeg", ".aiff": "audio/aiff",
-    ".aif": "audio/aiff", ".aifc": "audio/aiff",
+    ".aif": "audio/aiff", ".aifc": "audio/aiff", ".w64": "audio/x-w64", ".au": "audio/basic",
+    ".caf": "audio/x-caf",
 }  # fmt: skip
 
 _FIELDS: dict[str, Any] = {
@@ -57,21 +58,12 @@ _FIELDS: dict[str, Any] = {
         "description": "enhance so many seconds from the start; 0 for all",
     },
 }  # fmt: skip
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": _FIELDS,
-                    "additionalProperties": False,
-                }
-            }
-        },
-    }
-}
+
+
+def _form(models: list[str]) -> dict[str, Any]:
+    fields = {**_FIELDS, "model": {**_FIELDS["model"], "enum": models}}
+    schema = {"type": "object", "required": ["file"], "properties": fields, "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 Strength = Annotated[
@@ -87,6 +79,12 @@ Format = Annotated[
 ]
 Result = TypeVar("Result")
 
+# Where the id of a new job leads, for those who read the document.
+_LINKS: dict[str, Any] = {
+    operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
+    for operation in ("job", "job_events", "result", "sound", "delete_job")
+}
+
 
 def client_of(request: Request) -> str:
     """Whose request it is: its address, and the name that it gives itself by the header X-Client."""
@@ -96,7 +94,8 @@ def client_of(request: Request) -> str:
 
 def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
     """The routes that take sounds and give them back."""
-    router = APIRouter(dependencies=[Security(TOKEN)])
+    router = APIRouter(dependencies=[Security(TOKEN)] if config.token else [])
+    form = _form([card.name for card in jobs.cards])
 
     async def take_in(request: Request, *, listed: bool) -> Job:
         """Receive an upload, see what is asked for and what it holds, and make a job of it."""
@@ -124,7 +123,7 @@ def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
         tags=["enhance"],
         response_class=FileResponse,
         responses=SOUND_ANSWER | failures(400, 408, 413, 422, 429, 503, 507),
-        openapi_extra=_FORM,
+        openapi_extra=form,
     )
     async def enhance(request: Request) -> Response:
         """A sound in, the enhanced sound out; what `miase enhance` writes with the same options.
@@ -150,8 +149,8 @@ def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
         "/v1/jobs",
         tags=["jobs"],
         status_code=202,
-        responses=failures(400, 408, 413, 422, 429, 507),
-        openapi_extra=_FORM,
+        responses=failures(400, 408, 413, 422, 429, 507) | {202: {"links": _LINKS}},
+        openapi_extra=form,
     )
     async def start_job(request: Request, response: Response) -> JobAnswer:
         """Start a job; its files are kept for a while after it has ended."""
@@ -194,9 +193,7 @@ def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
         "/v1/jobs/{job_id}/events",
         tags=["jobs"],
         response_class=StreamingResponse,
-        responses=file_answer(
-            "events progress, done, failed and cancelled, each with the job", "text/event-stream"
-        )
+        responses=file_answer("events, each with the job as its data", "text/event-stream")
         | failures(404, 422),
     )
     async def job_events(job_id: str) -> StreamingResponse:

@@ -83,7 +83,12 @@ class TimedProtocol(H11Protocol):
 def make_app(config: ServiceConfig, jobs: Jobs, counters: Counters) -> FastAPI:
     """The application: the API, and the page under / and /static."""
     app = FastAPI(
-        title="miase", version=miase.__version__, description=DESCRIPTION, docs_url=None, redoc_url=None
+        title="miase",
+        version=miase.__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(make_about_router(config, jobs, counters))
     app.include_router(make_router(config, jobs))
@@ -119,8 +124,25 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path[:200]}"
+    methods = _methods(request)
+    if methods and request.method not in methods:
+        # The page, which stands under all other paths, answers 404; and Starlette names one route's methods.
+        text = f"{what}: there are {', '.join(methods)}; see /openapi.json"
+        return JSONResponse({"error": text}, 405, {"allow": ", ".join(methods)})
     text = f"{what}: {error.detail}; see /openapi.json for what there is"
     return JSONResponse({"error": text}, error.status_code, error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    paths: dict[str, dict[str, object]] = request.app.openapi()["paths"]
+    parts = request.url.path.split("/")
+    for path, methods in paths.items():
+        wanted = path.split("/")
+        if len(wanted) == len(parts) and all(
+            w.startswith("{") or w == p for w, p in zip(wanted, parts, strict=True)
+        ):
+            return sorted(method.upper() for method in methods)
+    return []
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -44,8 +44,8 @@ def failures(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 def file_answer(description: str, media_type: str) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of a file in an answer."""
-    schema = {"type": "string", "format": "binary"}
-    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
+    schema = {} if media_type == "text/event-stream" else {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"description": description, "content": {media_type: schema}}}
 
 
 SOUND_ANSWER = file_answer("the sound file", "audio/*")
