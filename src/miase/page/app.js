@@ -61,8 +61,9 @@ files.addEventListener("removed", ({ detail: item }) => {
 function drawAll() {
   $("files-section").hidden = files.items.length === 0;
   $("all").hidden = files.items.length < 2;
-  $("zip").disabled = files.done.length === 0;
-  $("zip").textContent = files.done.length < files.items.length ? `Download the ${files.done.length} done as ZIP` : "Download all as ZIP";
+  const n = files.done.length;
+  $("zip").disabled = n < 2;
+  $("zip").textContent = n < 2 || n === files.items.length ? "Download all as ZIP" : `Download the ${n} done as ZIP`;
 }
 
 $("clear").addEventListener("click", () => {
