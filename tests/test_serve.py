@@ -338,6 +338,12 @@ def test_an_archive_of_several_results(server):
         assert archive.read(name) == server.get(f"/v1/jobs/{job}/result?strength=0.5&format=flac")[2]
         server.call("DELETE", f"/v1/jobs/{job}")
     assert server.get(f"/v1/jobs/archive?id={jobs[0]}")[0] == 404
+    high = server.start_job(sound(0.2, 96000))
+    server.finished(high)
+    status, _, body = server.get(f"/v1/jobs/archive?id={high}&format=mp3")
+    assert status == 400
+    assert "the result.mp3 cannot be written as MP3" in error_of(body)
+    server.call("DELETE", f"/v1/jobs/{high}")
 
 
 def test_what_the_service_tells_of_itself(server):
@@ -655,13 +661,14 @@ def test_clients_take_turns():
     async def check():
         queue, tickets = FairQueue(), {}
         for name in ("a1", "a2", "a3", "b1", "c1", "c2"):
-            tickets[name] = Ticket(None)
-            queue.put(name[0], tickets[name])
+            tickets[name] = Ticket(None, name[0])
+            queue.put(tickets[name])
         assert queue.remove(tickets["a2"])
         assert not queue.remove(tickets["a2"])
         expected = ["a1", "b1", "c1", "a3", "c2"]
         assert [queue.position(tickets[name]) for name in expected] == [0, 1, 2, 3, 4]
         assert queue.position(tickets["a2"]) is None
+        queue.put_back(await queue.take())
         taken = [await queue.take() for _ in expected]
         assert taken == [tickets[name] for name in expected]
         assert len(queue) == 0
@@ -758,6 +765,16 @@ def test_a_killed_worker_of_a_waiting_request_is_told(server):
     connection.close()
     server.until(workers=1)
     server.until_empty()
+
+
+@LINUX
+def test_a_worker_that_is_killed_while_it_waits_loses_nothing(server):
+    for number in processes(server):
+        if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes():
+            os.kill(number, signal.SIGKILL)
+    assert server.post("/v1/enhance", sound(0.2))[0] == 200
+    assert server.events(server.start_job(sound(0.2)))[-1][1]["scores"]
+    server.until(workers=1)
 
 
 @LINUX
@@ -870,7 +887,10 @@ def test_a_service_that_cannot_start_says_why(capsys, tmp_path):
         port = str(taken.getsockname()[1])
         assert cli.run(["serve", "--port", port]) == 1
     assert "cannot be bound to" in capsys.readouterr().err
-    flags = ["--port", "0", "--work-dir", str(tmp_path / "work"), "--model", str(tmp_path)]
+    flags = ["--port", "0", "--work-dir", str(tmp_path / "work")]
+    assert cli.run(["serve", *flags, "-m", "default", "-m", "other/default"]) == 2
+    assert "two models have one name" in capsys.readouterr().err
+    flags += ["--model", str(tmp_path)]
     assert cli.run(["serve", *flags]) == 1
     assert "holds no model" in capsys.readouterr().err
     assert list((tmp_path / "work").iterdir()) == []

@@ -165,6 +165,7 @@ def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
         responses=file_answer("the archive", "application/zip") | failures(400, 404, 409, 422, 503, 507),
     )
     async def archive(
+        request: Request,
         id: Annotated[list[str], Query(min_length=1, max_length=MOST_IN_ARCHIVE)],  # noqa: A002
         strength: Strength = None,
         atten_lim: Limit = None,
@@ -180,7 +181,13 @@ def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
             path = await jobs.render(chosen[i], _config(chosen[i], strength, atten_lim), format)
             return path, path.suffix
 
-        stream = stream_archive([job.upload.name for job in chosen], make)
+        # The first one tells whether the format can hold these sounds, while the status can still say so.
+        first = await while_connected(request, make(0))
+
+        async def make_others(i: int) -> tuple[Path, str]:
+            return await make(i) if i else first
+
+        stream = stream_archive([job.upload.name for job in chosen], make_others)
         headers = {"content-disposition": 'attachment; filename="enhanced.zip"'}
         return StreamingResponse(stream, media_type="application/zip", headers=headers)
 
@@ -254,7 +261,7 @@ def make_router(config: ServiceConfig, jobs: Jobs) -> APIRouter:
         Ranges of bytes may be asked for.
         """
         path = await while_connected(request, jobs.sound(jobs.get(job_id), part))
-        return FileResponse(path, media_type="audio/wav")
+        return FileResponse(path, media_type="audio/wav", stat_result=path.stat())
 
     return router
 
@@ -318,5 +325,6 @@ def _download(path: Path, name: str, remove: Callable[[], Awaitable[None]]) -> F
         path,
         media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
         filename=f"{Path(name).stem}_enhanced{path.suffix}",
+        stat_result=path.stat(),
         background=BackgroundTask(remove),
     )

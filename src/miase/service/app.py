@@ -98,6 +98,7 @@ def make_app(config: ServiceConfig, jobs: Jobs, counters: Counters) -> FastAPI:
     app.add_middleware(Guard, config=config, counters=counters)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(DisconnectedError, _gone)
+    app.add_exception_handler(FileNotFoundError, _deleted)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
@@ -112,6 +113,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=GONE)
+
+
+async def _deleted(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the job was deleted while its file was to be sent"}, 404)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from miase.config import EnhanceConfig
+from miase.errors import ConfigError
+from miase.registry import available
 from miase.service.counters import Counters
 from miase.service.folder import WorkFolder
 from miase.service.orders import Order
@@ -50,6 +52,11 @@ class Job:
         error: why it failed, in a sentence; with ``error_kind`` as in `TaskError`.
         scores: what can be said of the result; None until it is known.
         scores_pending: whether they are still being made.
+        is_deleted: whether its files are gone, or about to go.
+        started, ended: when a worker took it, and when it ended, by the monotonic clock; 0 before.
+        ticket: of the model's work.
+        calls: other work on its files that is under way.
+        writing: held while a sound for players is written.
     """
 
     client: str
@@ -65,6 +72,7 @@ class Job:
     error_kind: str = ""
     scores: Scores | None = None
     scores_pending: bool = False
+    is_deleted: bool = False
     started: float = 0.0
     ended: float = 0.0
     ticket: Ticket | None = None
@@ -103,6 +111,9 @@ class Jobs:
         config: settings and limits.
         folder: where files lie.
         counters: that are kept.
+
+    Raises:
+        ConfigError: two models have one name.
     """
 
     def __init__(self, config: ServiceConfig, folder: WorkFolder, counters: Counters) -> None:
@@ -110,16 +121,14 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._receiving: Counter[str] = Counter()  # uploads that come in, by client
         self._background: set[asyncio.Task[None]] = set()
-        models = tuple((Path(name).name, name) for name in self._model_names())
+        sources = config.models or tuple(available())
+        models = tuple((Path(source).name, source) for source in sources)
+        if len({name for name, _ in models}) < len(models):
+            raise ConfigError(f"two models have one name among {', '.join(sources)}; rename a folder")
         setup = WorkerSetup(models, config.device, config.threads)
         self.enhancers = Pool(config.n_workers, setup, config.stall_seconds)
         self.writers = Pool(LIGHT_WORKERS, WorkerSetup(), config.stall_seconds)
         self.raters = Pool(1, WorkerSetup(), config.stall_seconds)
-
-    def _model_names(self) -> tuple[str, ...]:
-        from miase.registry import available
-
-        return self.config.models or tuple(available())
 
     @property
     def cards(self) -> list[ModelCard]:
@@ -227,10 +236,10 @@ class Jobs:
             job.progress = share
             job.change()
 
-        job.ticket = Ticket(task, on_start, on_progress)
+        job.ticket = Ticket(task, client, on_start, on_progress)
         self._jobs[job.id] = job
         self.counters.upload_bytes += upload.path.stat().st_size
-        self.enhancers.queue.put(client, job.ticket)
+        self.enhancers.queue.put(job.ticket)
         self._spawn(self._follow(job))
         return job
 
@@ -284,6 +293,7 @@ class Jobs:
     async def delete(self, job: Job) -> None:
         """Cancel a job, if it is not done, and remove its files."""
         self._jobs.pop(job.id, None)
+        job.is_deleted = True
         if job.ticket is not None:
             await self.enhancers.cancel(job.ticket)
         for ticket, pool in list(job.calls.items()):
@@ -333,9 +343,11 @@ class Jobs:
 
     async def _call(self, job: Job, pool: Pool, task: Task) -> Any:
         """Have something done with a job's files, unless the job is deleted meanwhile."""
-        ticket = Ticket(task)
+        if job.is_deleted:
+            raise RefusedError(404, "the job was deleted")
+        ticket = Ticket(task, job.client)
         job.calls[ticket] = pool
-        pool.queue.put(job.client, ticket)
+        pool.queue.put(ticket)
         try:
             await asyncio.wait((ticket.future,))
         except asyncio.CancelledError:

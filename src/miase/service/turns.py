@@ -14,20 +14,30 @@ if TYPE_CHECKING:
 class Ticket:
     """A task in the queue, and what becomes of it.
 
+    Args:
+        task: to be done.
+        client: whose turn it takes.
+        on_start: called when a worker takes it.
+        on_progress: called with the share that is done.
+
     Attributes:
         future: its result, a TaskError, or cancelled.
+        worker: that is at it.
+        is_unwanted: whether it is being cancelled.
     """
 
     def __init__(
         self,
         task: Task,
+        client: str,
         on_start: Callable[[], None] = lambda: None,
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> None:
-        self.task = task
+        self.task, self.client = task, client
         self.on_start, self.on_progress = on_start, on_progress
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.worker: Worker | None = None
+        self.is_unwanted = False
 
 
 class FairQueue:
@@ -40,9 +50,16 @@ class FairQueue:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def put(self, client: str, ticket: Ticket) -> None:
+    def put(self, ticket: Ticket) -> None:
         """Append a ticket."""
-        self._waiting.setdefault(client, deque()).append(ticket)
+        self._waiting.setdefault(ticket.client, deque()).append(ticket)
+        self._filled.set()
+
+    def put_back(self, ticket: Ticket) -> None:
+        """Make a ticket that was taken the next one again."""
+        own = self._waiting.pop(ticket.client, deque[Ticket]())
+        own.appendleft(ticket)
+        self._waiting = {ticket.client: own, **self._waiting}
         self._filled.set()
 
     async def take(self) -> Ticket:

@@ -24,6 +24,10 @@ class StoppedError(ServiceError):
     """A worker stopped, as it was asked to."""
 
 
+class GoneError(ServiceError):
+    """A worker had died before it was given the task."""
+
+
 class TaskError(ServiceError):
     """A task failed.
 
@@ -44,11 +48,6 @@ class Worker:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process, while there is one."""
-        return self._process.pid if self._process is not None else None
-
     async def start(self) -> list[ModelCard]:
         """Start the process and wait until it is ready; raises TaskError where it dies on the way.
 
@@ -67,12 +66,12 @@ class Worker:
         return cards
 
     async def run(self, ticket: Ticket, stall_seconds: float) -> Any:
-        """Give the result of the task; raises TaskError, or StoppedError where it was asked to stop."""
+        """Give the result of the task; raises TaskError, StoppedError or GoneError."""
         assert self._connection is not None
         try:
             self._connection.send(ticket.task)
         except OSError:
-            raise TaskError("died", "the worker process was gone; try again") from None
+            raise GoneError from None
         while True:
             kind, content = await self._receive(stall_seconds)
             if kind == "progress":
@@ -166,8 +165,8 @@ class Pool:
 
     async def call(self, task: Task, client: str = "") -> Any:
         """Have a task done; a caller that is cancelled stops it."""
-        ticket = Ticket(task)
-        self.queue.put(client, ticket)
+        ticket = Ticket(task, client)
+        self.queue.put(ticket)
         try:
             return await asyncio.shield(ticket.future)
         except asyncio.CancelledError:
@@ -180,13 +179,12 @@ class Pool:
             ticket.future.cancel()
         if ticket.future.done() or ticket.worker is None:
             return
+        ticket.is_unwanted = True
         ticket.worker.cancel()
         done, _ = await asyncio.wait((ticket.future,), timeout=CANCEL_SECONDS)
         if not done and ticket.worker is not None:
             ticket.worker.kill()
             await asyncio.wait((ticket.future,))
-        if not ticket.future.cancelled():
-            ticket.future.exception()  # seen, so that nobody warns of it
 
     async def _serve(self, worker: Worker) -> None:
         pause = 1.0
@@ -221,16 +219,20 @@ class Pool:
         ticket.on_start()
         try:
             result = await worker.run(ticket, self._stall_seconds)
+        except GoneError:
+            self.queue.put_back(ticket)
+            return False
         except TaskError as error:
-            if not ticket.future.done():
+            if ticket.is_unwanted:
+                ticket.future.cancel()
+            else:
                 ticket.future.set_exception(error)
             return error.kind != "died"
         except StoppedError:
             ticket.future.cancel()
             return True
         else:
-            if not ticket.future.done():
-                ticket.future.set_result(result)
+            ticket.future.set_result(result)
             return True
         finally:
             ticket.worker = None
