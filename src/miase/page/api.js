@@ -68,8 +68,17 @@ async function request(path, options = {}) {
   return response;
 }
 
+// The body, which may break off when the head has long come.
+async function body(response, kind, refusal = new Refusal(GONE, 0)) {
+  try {
+    return await response[kind]();
+  } catch (error) {
+    throw error.name === "AbortError" ? error : refusal;
+  }
+}
+
 async function json(path, options) {
-  return (await request(path, options)).json();
+  return body(await request(path, options), "json");
 }
 
 export const models = () => json("v1/models");
@@ -78,7 +87,7 @@ export const examples = () => json("v1/examples");
 
 export async function example(name) {
   const response = await request(`v1/examples/${encodeURIComponent(name)}`);
-  return new File([await response.blob()], fileName(response));
+  return new File([await body(response, "blob")], fileName(response));
 }
 
 export async function isThere() {
@@ -187,7 +196,7 @@ export async function bytes(id, name, from, to, signal) {
   const range = { Range: `bytes=${from}-${to - 1}` };
   const response = await request(`v1/jobs/${id}/sound/${name}`, { signal, headers: range });
   const total = Number(response.headers.get("Content-Range")?.split("/")[1]);
-  return { data: await response.arrayBuffer(), total };
+  return { data: await body(response, "arrayBuffer"), total };
 }
 
 function query(values) {
@@ -212,7 +221,8 @@ function fileName(response) {
 async function save(path) {
   const response = await request(path);
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
+  const cut = new Refusal("The download broke off. Try another format, or one recording at a time.", response.status);
+  link.href = URL.createObjectURL(await body(response, "blob", cut));
   link.download = fileName(response);
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);

@@ -33,7 +33,7 @@ export function stateText(item) {
     running: () => [`${doing}, ${percent(item.progress)}`, left(item.secondsLeft)].filter(Boolean).join(", "),
     done: () => {
       const { seconds, sample_rate: rate, n_channels: n } = item.job;
-      return `Done · ${seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds)} · ${kilohertz(rate)}, ${channels(n)}`;
+      return `Done · ${seconds < 60 ? `${seconds.toFixed(seconds < 1 ? 2 : 1)} s` : clock(seconds)} · ${kilohertz(rate)}, ${channels(n)}`;
     },
     cancelled: () => "Cancelled",
     failed: () => item.error,
