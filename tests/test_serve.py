@@ -271,6 +271,16 @@ def test_one_job_gives_every_strength_and_format(server, tmp_path):
     server.until_empty()
 
 
+@pytest.mark.parametrize("suffix", [".ogg", ".mp3"])
+def test_compressed_results_sound_like_the_commands(server, tmp_path, suffix):
+    source = tmp_path / "a.wav"
+    source.write_bytes(sound())
+    command(source, tmp_path / f"b{suffix}")
+    body = server.post("/v1/enhance", source.read_bytes(), format=suffix[1:])[2]
+    # The bytes of Ogg differ: each stream has a random number.
+    assert np.array_equal(sf.read(io.BytesIO(body))[0], sf.read(tmp_path / f"b{suffix}")[0])
+
+
 def test_a_preview_holds_the_first_seconds(server):
     job = server.start_job(sound(3.0), preview_seconds=1)
     done = server.finished(job)
