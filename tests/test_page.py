@@ -1,11 +1,13 @@
 """The page: it is whole, asks nobody but its server, and does in a real browser what the command does."""
 
 import base64
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -291,6 +293,25 @@ def test_a_preview_comes_first_and_pieces_are_heard_without_a_gap(visit, tmp_pat
     assert least < 1e-4
 
 
+def test_what_is_cancelled_stops_and_leaves_its_preview(visit, address, tmp_path):
+    noisy, rate = load(NOISY)
+    save(tmp_path / "long.wav", np.tile(noisy, 200), rate)
+    page = visit()
+    page.set_input_files("#picker", tmp_path / "long.wav")
+    page.locator(".state:text('Enhancing all of it')").wait_for(timeout=READY_MS)
+    page.focus(".file .buttons button:visible")
+    page.keyboard.press("Enter")
+    page.locator("[data-state=cancelled]").wait_for()
+    assert page.evaluate("document.activeElement.className") == "name"
+    page.locator("#listen:not([data-loading])").wait_for()
+    assert "cancelled" in page.inner_text("#listen-note")
+    page.click("#play")
+    page.locator("#time:text('0:02')").wait_for()
+    with urllib.request.urlopen(f"{address}healthz") as answer:
+        health = json.load(answer)
+    assert (health["running"], health["queued"]) == (0, 0)
+
+
 def test_troubles_are_told_in_words(visit, tmp_path):
     page = visit(expected="Failed to load resource")
     posts = []
@@ -355,5 +376,6 @@ def test_nothing_serious_stands_in_the_way_of_anybody(visit, width, scheme):
     drop(page, NOISY)
     ready(page)
     page.click("summary")
+    page.fill("#zoom", "80")
     assert check() == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -21,7 +21,10 @@ const list = new List($("files"), $("choose"), {
   },
   download: (item) => download(item, $(item === listen.item ? "download-note" : "zip-note")),
   cancel: (item) => files.cancel(item),
-  again: (item) => files.again(item, $("model").value),
+  again: (item) => {
+    if (listen.item === item) listen.close();
+    files.again(item, $("model").value);
+  },
   remove: (item) => files.remove(item),
 });
 

@@ -49,14 +49,16 @@ document.addEventListener("drop", (event) => {
 document.addEventListener("paste", (event) => add(event.clipboardData.files));
 
 let recording = null;
+let turning = false; // on or off, while the browser asks for leave
 
 $("record").hidden = !canRecord();
 $("record").addEventListener("click", async () => {
-  $("record").disabled = true;
+  if (turning) return; // not disabled meanwhile, as that would lose the focus
+  turning = true;
   try {
     await (recording ? stopRecording() : startRecording());
   } finally {
-    $("record").disabled = false;
+    turning = false;
   }
 });
 

@@ -4,6 +4,8 @@ import { stateText } from "./words.js";
 
 const ACTIVE = new Set(["waiting", "sending", "busy", "queued", "running"]);
 
+const USABLE = "button:enabled:not([hidden])";
+
 export class List {
   #rows = new Map();
 
@@ -17,6 +19,7 @@ export class List {
 
   update(item) {
     const row = this.#rows.get(item) ?? this.#create(item);
+    const focused = document.activeElement; // which loses the focus when it vanishes
     const active = ACTIVE.has(item.state);
     row.item.dataset.state = item.state;
     row.state.textContent = stateText(item);
@@ -28,13 +31,14 @@ export class List {
     row.download.hidden = item.state !== "done";
     row.again.hidden = item.state !== "failed" && item.state !== "cancelled";
     row.remove.hidden = active;
+    if (row.item.contains(focused) && focused.hidden) row.item.querySelector(USABLE).focus();
   }
 
   remove(item) {
     const { item: row } = this.#rows.get(item);
     // The focus would be lost with the button that had it.
     const next = row.nextElementSibling ?? row.previousElementSibling;
-    if (row.contains(document.activeElement)) (next?.querySelector("button:enabled:not([hidden])") ?? this.fallback).focus();
+    if (row.contains(document.activeElement)) (next?.querySelector(USABLE) ?? this.fallback).focus();
     row.remove();
     this.#rows.delete(item);
   }

@@ -138,7 +138,10 @@ export class Listen {
     $("loop").addEventListener("change", () => this.#select(this.#selection, false));
     $("loop-start").addEventListener("click", () => this.#mark(0));
     $("loop-end").addEventListener("click", () => this.#mark(1));
-    $("loop-clear").addEventListener("click", () => this.#select(null, false));
+    $("loop-clear").addEventListener("click", () => {
+      this.#select(null, false);
+      $("loop-start").focus(); // there is nothing to clear now
+    });
     document.addEventListener("keydown", (event) => this.#key(event));
   }
 

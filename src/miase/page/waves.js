@@ -24,6 +24,8 @@ const COLOUR_MAP = Array.from({ length: 256 }, (_, i) => {
   return [...mixed.map((value) => value / 255), 1];
 });
 
+const TITLES = { noisy: "original", estimate: "enhanced" };
+
 // Tones that stand out on a light and on a dark page.
 const TONES = { noisy: "#8a94a0", estimate: "#2f84d6" };
 
@@ -70,7 +72,10 @@ export class Waves extends EventTarget {
         duration: sound.seconds,
         plugins: [regions, Timeline.create({ height: TIMELINE_HEIGHT, secondaryLabelOpacity: 1, formatTimeCallback: clock }), spectrogram],
       });
-      this.#views.push({ waves, regions });
+      const scroller = waves.getWrapper().parentElement;
+      scroller.setAttribute("role", "group");
+      scroller.setAttribute("aria-label", `Waveform and spectrogram, ${TITLES[name]}`);
+      this.#views.push({ waves, regions, scroller });
       waves.on("interaction", (seconds) => this.#emit("seek", seconds));
       waves.on("ready", () => this.zoom(this.#zoom));
       waves.on("scroll", (start, end, left) => this.#scroll(waves, left));
@@ -89,8 +94,9 @@ export class Waves extends EventTarget {
   // From 0, all of it in view, to 1.
   zoom(share) {
     this.#zoom = share;
-    for (const { waves } of this.#views) {
+    for (const { waves, scroller } of this.#views) {
       if (!waves.getDecodedData()) continue;
+      scroller.tabIndex = share > 0 ? 0 : -1; // what scrolls must be reached by keyboard
       const all = waves.getWidth() / this.#seconds;
       const closest = Math.min(CLOSEST, MOST_PIXELS / this.#seconds);
       waves.zoom(share > 0 && all < closest ? all * (closest / all) ** share : 0);
