@@ -213,7 +213,7 @@ def server(tmp_path_factory):
 def narrow(tmp_path_factory):
     """A server with a token and with little room."""
     flags = ["--workers", "1", "--device", "cpu", "--queue", "2", "--jobs-per-client", "2"]
-    flags += ["--head-seconds", "1", "--result-minutes", "0.02", "--minutes", "9", "--channels", "2"]
+    flags += ["--head-seconds", "1", "--result-minutes", "0.02", "--minutes", "9", "--stall-seconds", "8"]
     server = Server(tmp_path_factory.mktemp("work"), *flags, token=secrets.token_urlsafe(24))
     yield server
     code, printed = server.stop(signal.SIGINT)
@@ -762,6 +762,35 @@ def test_a_killed_worker_loses_only_its_job(server):
 
 
 @LINUX
+def test_a_worker_that_does_not_listen_is_replaced(server):
+    job = server.start_job(long_sound())
+    server.until(running=1)
+    os.kill(processes(server)[0], signal.SIGSTOP)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection.request("GET", f"/v1/jobs/{job}/events")
+    stream = connection.getresponse()
+    start = time.monotonic()
+    assert server.call("DELETE", f"/v1/jobs/{job}")[0] == 204
+    assert time.monotonic() - start < 4
+    assert b"event: cancelled" in stream.read()
+    connection.close()
+    assert server.job_folders() == []
+    server.until(workers=1)
+
+
+@LINUX
+def test_a_worker_without_progress_is_replaced(narrow):
+    job = narrow.start_job(long_sound())
+    narrow.until(running=1)
+    os.kill(processes(narrow)[0], signal.SIGSTOP)
+    ended = narrow.finished(job)
+    assert ended["state"] == "failed"
+    assert "no progress for 8 s" in ended["error"]
+    narrow.until(workers=1)
+    narrow.until_empty()
+
+
+@LINUX
 def test_a_killed_worker_of_a_waiting_request_is_told(server):
     body, kind = form(long_sound())
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
@@ -821,9 +850,9 @@ def test_folders_of_others_are_left_alone(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 80 MB, where this user may mount one."""
+    """A disk of 126 MB, where this user may mount one."""
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(tmp_path)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", str(tmp_path)], capture_output=True, check=False
     )
     if done.returncode:
         pytest.skip("mounting is not allowed")
@@ -834,19 +863,25 @@ def small_disk(tmp_path):
 @LINUX
 def test_a_full_disk_is_told_and_cleaned_up(small_disk):
     server = Server(small_disk, "--workers", "1", "--device", "cpu")
+    ballast = small_disk / "ballast"
     data = long_sound(4)  # 7.7 MB; what is removed takes 15 MB
-    first = server.start_job(data, client="a")
-    assert server.finished(first)["state"] == "done"
-    status, _, body = server.post("/v1/jobs", data)  # no room is left beside the spare
+    ballast.write_bytes(bytes(45 * 10**6))
+    small = io.BytesIO()
+    sf.write(small, np.zeros(8 * 60 * 16000), 16000, format="FLAC")
+    status, _, body = server.post("/v1/jobs", small.getvalue(), "a.flac")  # 31 MB of samples
+    assert status == 507
+    assert "no room for the samples of a.flac" in error_of(body)
+    ballast.write_bytes(bytes(60 * 10**6))
+    status, _, body = server.post("/v1/jobs", data)
     assert status == 507
     assert "the disk of the service is full" in error_of(body)
-    server.call("DELETE", f"/v1/jobs/{first}")
-    ballast = small_disk / "ballast"
-    second = server.start_job(data)
-    ballast.write_bytes(bytes(65 * 10**6))
-    job = server.finished(second)
-    assert job["state"] == "failed"
-    assert "No space left" in job["error"]
+    server.until_empty()
+    ballast.unlink()
+    job = server.start_job(data)
+    ballast.write_bytes(bytes(108 * 10**6))
+    ended = server.finished(job)
+    assert ended["state"] == "failed"
+    assert "No space left" in ended["error"]
     server.until_empty()
     ballast.unlink()
     assert server.post("/v1/enhance", sound(0.2))[0] == 200

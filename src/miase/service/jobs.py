@@ -25,7 +25,7 @@ from miase.service.process import ModelCard, WorkerSetup
 from miase.service.settings import ServiceConfig
 from miase.service.tasks import Enhance, Part, Probe, Rate, Render, Scores, Sound, Task
 from miase.service.turns import Ticket
-from miase.service.uploads import RefusedError, Upload
+from miase.service.uploads import SPARE_BYTES, RefusedError, Upload
 from miase.service.workers import Pool, TaskError
 
 LIGHT_WORKERS = 2  # processes that look at uploads and write files; they need no model
@@ -208,7 +208,7 @@ class Jobs:
         """What an upload holds.
 
         Raises:
-            RefusedError: no sound (400), or more than allowed (413).
+            RefusedError: no sound (400), more than allowed (413), or than the disk has room for (507).
         """
         task = Probe(upload.path, self.config.minutes, self.config.channels, order.preview_seconds)
         try:
@@ -219,6 +219,9 @@ class Jobs:
                     400, f"{upload.name} cannot be read: the decoder crashed on it; convert it to WAV"
                 ) from None
             raise refusal_of(error.kind, _shown(str(error), upload)) from None
+        # A compressed upload says little of what its samples take.
+        if 4 * sound.n_frames * sound.n_channels + SPARE_BYTES > self.folder.free_bytes():
+            raise RefusedError(507, f"the disk of the service has no room for the samples of {upload.name}")
         return sound
 
     def add(
