@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     kind = f"multipart/form-data; boundary={boundary}"
     with tempfile.TemporaryDirectory() as work:
         command = [sys.executable, "-m", "miase", "serve", "--port", "0", "--work-dir", work]
-        command += ["--workers", str(arguments.workers), "--device", "cpu"]
+        command += ["--workers", str(arguments.workers), "--threads", "1", "--device", "cpu"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout is not None
         found = re.search(r":(\d+)/", process.stdout.readline())

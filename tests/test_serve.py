@@ -200,7 +200,7 @@ def command(source, target, *flags):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """Limits as they are, but for the longest upload."""
-    flags = ["--workers", "1", "--device", "cpu", "--upload-mb", "20"]
+    flags = ["--threads", "1", "--device", "cpu", "--upload-mb", "20"]
     server = Server(tmp_path_factory.mktemp("work"), *flags)
     yield server
     code, printed = server.stop()
@@ -212,7 +212,7 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory):
     """A server with a token and with little room."""
-    flags = ["--workers", "1", "--device", "cpu", "--queue", "2", "--jobs-per-client", "2"]
+    flags = ["--threads", "1", "--device", "cpu", "--queue", "2", "--jobs-per-client", "2"]
     flags += ["--head-seconds", "1", "--result-minutes", "0.02", "--minutes", "9", "--stall-seconds", "8"]
     server = Server(tmp_path_factory.mktemp("work"), *flags, token=secrets.token_urlsafe(24))
     yield server
@@ -818,7 +818,7 @@ def test_a_worker_that_is_killed_while_it_waits_loses_nothing(server):
 
 @LINUX
 def test_nothing_is_left_of_a_crashed_service(tmp_path):
-    crashed = Server(tmp_path, "--workers", "1", "--device", "cpu")
+    crashed = Server(tmp_path, "--threads", "1", "--device", "cpu")
     crashed.start_job(long_sound())
     crashed.until(running=1)
     workers = processes(crashed)
@@ -862,7 +862,7 @@ def small_disk(tmp_path):
 
 @LINUX
 def test_a_full_disk_is_told_and_cleaned_up(small_disk):
-    server = Server(small_disk, "--workers", "1", "--device", "cpu")
+    server = Server(small_disk, "--threads", "1", "--device", "cpu")
     ballast = small_disk / "ballast"
     data = long_sound(4)  # 7.7 MB; what is removed takes 15 MB
     ballast.write_bytes(bytes(45 * 10**6))
@@ -948,6 +948,14 @@ def test_a_token_is_not_shown():
         ServiceConfig(token="very secret")
     assert "secret token" not in str(caught.value)
     assert "very" not in str(caught.value)
+
+
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert ServiceConfig().worker_threads == 0  # as `miase enhance`, whose sums are rounded the same way then
+    assert ServiceConfig(workers=3).worker_threads == 2
+    assert ServiceConfig(workers=16).worker_threads == 1
+    assert ServiceConfig(workers=2, threads=5).worker_threads == 5
 
 
 def test_serve_names_what_is_not_installed(capsys, monkeypatch):

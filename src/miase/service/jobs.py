@@ -125,8 +125,8 @@ class Jobs:
         models = tuple((Path(source).name, source) for source in sources)
         if len({name for name, _ in models}) < len(models):
             raise ConfigError(f"two models have one name among {', '.join(sources)}; rename a folder")
-        setup = WorkerSetup(models, config.device, config.threads)
-        self.enhancers = Pool(config.n_workers, setup, config.stall_seconds)
+        setup = WorkerSetup(models, config.device, config.worker_threads)
+        self.enhancers = Pool(config.workers, setup, config.stall_seconds)
         self.writers = Pool(LIGHT_WORKERS, WorkerSetup(), config.stall_seconds)
         self.raters = Pool(1, WorkerSetup(), config.stall_seconds)
 
@@ -188,7 +188,7 @@ class Jobs:
                 del self._receiving[client]
 
     def _retry_after(self, n_jobs: int) -> int:
-        seconds = n_jobs * self.counters.mean_processing / self.config.n_workers
+        seconds = n_jobs * self.counters.mean_processing / self.config.workers
         return min(60, max(1, math.ceil(seconds)))
 
     def make_folder(self) -> Path:

@@ -29,9 +29,9 @@ class ServiceConfig:
         models: names from 'miase models list' or folders of models, the default one first; without it, all
             packaged models. Repeat the flag for each.
         device: auto, cpu, cuda or another device that torch knows.
-        workers: processes that enhance, each with its own copy of the model; 0 takes half of the cores, 4 at
-            most.
-        threads: CPU threads of each of them.
+        workers: processes that enhance, each with its own copy of the model.
+        threads: CPU threads of each of them; 0 shares the cores among them, and leaves the choice to torch
+            where there is one, as 'miase enhance' does.
         upload_mb: largest upload, in MB of 1e6 bytes.
         minutes: longest sound.
         channels: of a sound, at most.
@@ -56,8 +56,8 @@ class ServiceConfig:
     allow_host: tuple[str, ...] = ()
     models: Annotated[tuple[str, ...], Parameter(name=("-m", "--model"))] = ()
     device: str = "auto"
-    workers: int = 0
-    threads: int = 1
+    workers: int = 1
+    threads: int = 0
     upload_mb: float = 200.0
     minutes: float = 60.0
     channels: int = 16
@@ -76,8 +76,8 @@ class ServiceConfig:
     def __post_init__(self) -> None:
         _require(bool(self.host.strip()), "host", self.host, "an address, such as 127.0.0.1")
         _require(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
-        _require(self.workers >= 0, "workers", self.workers, "0 or more")
-        counts = ("threads", "channels", "queue", "jobs_per_client", "kept_jobs", "connections")
+        _require(self.threads >= 0, "threads", self.threads, "0 or more")
+        counts = ("workers", "channels", "queue", "jobs_per_client", "kept_jobs", "connections")
         for name in counts:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         amounts = (
@@ -103,9 +103,11 @@ class ServiceConfig:
             )
 
     @property
-    def n_workers(self) -> int:
-        """Processes that enhance."""
-        return self.workers or min(4, max(1, (os.cpu_count() or 1) // 2))
+    def worker_threads(self) -> int:
+        """CPU threads of a worker; 0 leaves the choice to torch."""
+        if self.threads or self.workers == 1:
+            return self.threads
+        return max(1, (os.cpu_count() or 1) // self.workers)
 
     @property
     def upload_bytes(self) -> int:
