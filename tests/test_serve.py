@@ -809,8 +809,10 @@ def test_a_killed_worker_of_a_waiting_request_is_told(server):
 @LINUX
 def test_a_worker_that_is_killed_while_it_waits_loses_nothing(server):
     for number in processes(server):
+        status = Path(f"/proc/{number}/stat")
         if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes():
             os.kill(number, signal.SIGKILL)
+            wait_for(lambda status=status: ") Z " in status.read_text(), "death")
     assert server.post("/v1/enhance", sound(0.2))[0] == 200
     assert server.events(server.start_job(sound(0.2)))[-1][1]["scores"]
     server.until(workers=1)

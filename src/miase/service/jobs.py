@@ -212,17 +212,24 @@ class Jobs:
         """
         task = Probe(upload.path, self.config.minutes, self.config.channels, order.preview_seconds)
         try:
-            sound: Sound = await self.writers.call(task, client)
+            sound: Sound = await self._probe(task, client)
         except TaskError as error:
             if error.kind == "died":
-                raise RefusedError(
-                    400, f"{upload.name} cannot be read: the decoder crashed on it; convert it to WAV"
-                ) from None
+                text = f"{upload.name} cannot be read: the decoder crashed on it; convert it to WAV"
+                raise RefusedError(400, text) from None
             raise refusal_of(error.kind, _shown(str(error), upload)) from None
         # A compressed upload says little of what its samples take.
         if 4 * sound.n_frames * sound.n_channels + SPARE_BYTES > self.folder.free_bytes():
             raise RefusedError(507, f"the disk of the service has no room for the samples of {upload.name}")
         return sound
+
+    async def _probe(self, task: Probe, client: str) -> Any:
+        try:
+            return await self.writers.call(task, client)
+        except TaskError as error:
+            if error.kind != "died":
+                raise
+        return await self.writers.call(task, client)  # the first death may have had another cause
 
     def add(
         self, client: str, folder: Path, upload: Upload, sound: Sound, order: Order, *, listed: bool
