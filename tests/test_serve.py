@@ -837,6 +837,19 @@ def test_nothing_is_left_of_a_crashed_service(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_is_asked_to_end_again_and_again_leaves_nothing(tmp_path, number):
+    server = Server(tmp_path, "--threads", "1", "--device", "cpu")
+    server.start_job(long_sound())
+    server.until(running=1)
+    while server.process.poll() is None:
+        server.process.send_signal(number)
+        time.sleep(0.02)
+    server.process.communicate()
+    assert server.process.returncode in (0, -number)  # the last one may come when all is done
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_of_others_are_left_alone(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

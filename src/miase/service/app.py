@@ -178,11 +178,20 @@ def _signals_end_it() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """Let nothing disturb the last second, in which files are removed."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _bind(config: ServiceConfig) -> socket.socket:
@@ -209,6 +218,7 @@ async def _serve(config: ServiceConfig, listening: socket.socket, on_ready: Call
             on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
             await server.serve(sockets=[listening])
         finally:
+            _ignore_signals()
             await jobs.stop()
     finally:
         folder.remove()
