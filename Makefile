@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[eval,rooms,onnx,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[eval,rooms,onnx,web,dev]"
 	touch $(READY)
 
 demo: $(READY)   ## enhance the bundled example; writes demo_out/

@@ -9,6 +9,7 @@ from torch import nn
 from miase import AudioError, ConfigError, EnhanceConfig, Enhancer
 from miase.config import ModelConfig
 from miase.models import build_model
+from miase.streamer import take_away
 from signals import speech_like, white
 
 RATE = 8000
@@ -69,6 +70,19 @@ def test_kind_type_and_shape_come_back(enhancer, kind, dtype, shape, sample_rate
 def test_strength_zero_gives_the_input_to_the_bit(enhancer, sample_rate):
     x = noisy(1.3, sample_rate)
     np.testing.assert_array_equal(enhancer.enhance(x, sample_rate, EnhanceConfig(strength=0)), x)
+
+
+@pytest.mark.parametrize("sample_rate", [RATE, 22050])
+@pytest.mark.parametrize("high_band", ["follow", "drop"])
+def test_taking_the_noise_away_later_gives_the_same_to_the_bit(enhancer, sample_rate, high_band):
+    x = np.stack([noisy(1.0, sample_rate, seed) for seed in (0, 1)])
+    blocks = np.array_split(x, 5, axis=1)
+    config = EnhanceConfig(high_band=high_band)
+    noise = np.concatenate(list(enhancer.noise_blocks(blocks, sample_rate, 2, config)), axis=1)
+    for strength, atten_lim in [(1.0, None), (0.37, None), (0.0, None), (1.0, 9.0)]:
+        config = EnhanceConfig(strength=strength, atten_lim=atten_lim, high_band=high_band)
+        estimate = np.concatenate(list(enhancer.enhance_blocks(blocks, sample_rate, 2, config)), axis=1)
+        assert np.array_equal(take_away(x, noise, config), estimate)
 
 
 def test_strength_mixes_in_phase(enhancer):

@@ -31,6 +31,7 @@ ROWS = [
     {"report", "protocol", "adapt"},
     {"comparison"},
     {"compare"},
+    {"service"},
     {"verbs"},
     {"cli"},
     {"__main__"},
@@ -76,6 +77,8 @@ def test_imports_go_one_way(path):
         ("soxr", {"resampling"}),
         ("pesq", {"metrics"}),
         ("pyroomacoustics", {"rooms"}),
+        ("fastapi", {"service"}),
+        ("uvicorn", {"service"}),
     ],
 )
 def test_a_package_is_imported_in_one_place(package, allowed):

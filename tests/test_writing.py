@@ -179,11 +179,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path):
     code = (
         "import resource, sys, numpy as np\n"
-        "from miase.errors import AudioError\n"
+        "from miase.errors import StorageError\n"
         "from miase.writing import save\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "try: save(sys.argv[1], np.zeros((1, 100_000), np.float32), 16000)\n"
-        "except AudioError as error: sys.exit('disk full' in str(error) and 3)"
+        "except StorageError as error: sys.exit('disk full' in str(error) and 3)"
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.wav"], check=False)
     assert run.returncode == 3

@@ -11,9 +11,18 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from miase.ffmpeg import ffmpeg_blocks, ffmpeg_info
+from miase.ffmpeg import ffmpeg_blocks, ffmpeg_info, has_ffmpeg
 from miase.resampling import check_rate, resample
-from miase.sounds import FFMPEG_SUFFIXES, AudioInfo, Samples, audio_error, check_finite, os_name, reason_of
+from miase.sounds import (
+    FFMPEG_SUFFIXES,
+    SOUND_SUFFIXES,
+    AudioInfo,
+    Samples,
+    audio_error,
+    check_finite,
+    os_name,
+    reason_of,
+)
 
 _READ_SAMPLES = 2**20  # samples of all channels in one read of `load`: 4 MiB
 
@@ -85,6 +94,11 @@ class SoundReader:
                 check_finite(block, info.path, info.sample_rate, start)
                 start += block.shape[1]
                 yield block
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Suffixes of the sound files that can be read here: some need ffmpeg."""
+    return SOUND_SUFFIXES if has_ffmpeg() else SOUND_SUFFIXES - FFMPEG_SUFFIXES
 
 
 def probe(path: str | Path) -> AudioInfo:

@@ -18,9 +18,8 @@ from miase.enhance import Enhancer
 from miase.errors import AudioError, ConfigError, MiaseError
 from miase.registry import DEFAULT
 from miase.sounds import SOUND_SUFFIXES, find_sounds
-from miase.writing import writable_format
+from miase.writing import FORMATS, writable_format
 
-FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64")
 MARK = "_enhanced"  # what is added to the name of an output beside its input
 
 

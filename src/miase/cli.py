@@ -25,6 +25,7 @@ VERBS = {
     "corpus": "Make noisy recordings from speech and noise, to train or to test with.",
     "evaluate": "Measure how good estimates or systems are, with clean speech or without.",
     "export": "Write a model as one ONNX file.",
+    "serve": "Serve a page in the browser, and an API for programs.",
     "doctor": "Show versions, devices, codecs and weights.",
 }
 

@@ -16,7 +16,7 @@ from miase.errors import WeightsError
 from miase.registry import available, resolve
 
 PACKAGES = ("numpy", "soundfile", "soxr", "safetensors", "lightning-fabric", "cyclopts")
-EXTRAS = ("pesq", "pystoi", "onnxruntime", "pyroomacoustics", "tensorboard")
+EXTRAS = ("pesq", "pystoi", "onnxruntime", "pyroomacoustics", "tensorboard", "fastapi", "uvicorn")
 
 
 class Check(NamedTuple):

@@ -20,7 +20,7 @@ from miase.registry import DEFAULT, resolve
 from miase.sounds import Samples
 from miase.streamer import ChannelStream, Streamer, checked
 from miase.streaming import ModelStream, SegmentedModelStream
-from miase.writing import SoundWriter, writable_format
+from miase.writing import writer_for
 
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
 
@@ -136,10 +136,32 @@ class Enhancer:
         Yields:
             Blocks of other lengths, together as long as the input.
         """
-        streamer = self._streamer(sample_rate, n_channels, config, live=False)
-        for block in blocks:
-            yield streamer.feed(block)
-        yield streamer.flush()
+        yield from _through(self._streamer(sample_rate, n_channels, config, live=False), blocks)
+
+    def noise_blocks(
+        self,
+        blocks: Iterable[Samples],
+        sample_rate: int,
+        n_channels: int,
+        config: EnhanceConfig | None = None,
+    ) -> Iterator[Samples]:
+        """What is removed from a stream at full strength.
+
+        `miase.streamer.take_away` makes of the stream and of this what `enhance_blocks` gives, to the bit,
+        for any ``strength`` and ``atten_lim``, without the model.
+
+        Args:
+            blocks: as for `enhance_blocks`.
+            sample_rate: in Hz.
+            n_channels: of each block.
+            config: how; ``strength`` and ``atten_lim`` have no effect.
+
+        Yields:
+            Blocks of other lengths, together as long as the input.
+        """
+        yield from _through(
+            self._streamer(sample_rate, n_channels, config, live=False, gives_noise=True), blocks
+        )
 
     def enhance_file(
         self,
@@ -167,20 +189,7 @@ class Enhancer:
             raise AudioError(f"{target} is the input itself, which is never overwritten; name another output")
         with SoundReader(source) as reader:
             info = reader.info
-            kind: str | None
-            subtype: str | None
-            kind, subtype, suffix = writable_format(info)
-            if file_format is not None or target.suffix.lower() != suffix:
-                kind, subtype = None, None  # what the target's suffix says
-            writer = SoundWriter(
-                target,
-                info.sample_rate,
-                info.n_channels,
-                format=kind,
-                subtype=subtype,
-                overwrite=overwrite,
-                n_frames_expected=info.n_frames,
-            )
+            writer = writer_for(info, target, file_format=file_format, overwrite=overwrite)
             blocks = reader.blocks(round(BLOCK_SECONDS * info.sample_rate))
             with writer:
                 for block in self.enhance_blocks(blocks, info.sample_rate, info.n_channels, config):
@@ -195,6 +204,7 @@ class Enhancer:
         *,
         live: bool,
         lookahead: float | None = None,
+        gives_noise: bool = False,
     ) -> Streamer:
         """See `streamer`; what is not live goes in larger pieces."""
         config = config or EnhanceConfig()
@@ -215,7 +225,9 @@ class Enhancer:
             segmentation = self._segmentation(config, self.model.config)
             return SegmentedModelStream(self._whole, self.model.stft, *segmentation, with_cut=with_cut)
 
-        return Streamer(sample_rate, self.sample_rate, n_channels, config, open_stream)
+        return Streamer(
+            sample_rate, self.sample_rate, n_channels, config, open_stream, gives_noise=gives_noise
+        )
 
     def _whole(self, samples: Samples) -> Samples:
         """A whole signal through the model, (time,) -> (time,)."""
@@ -234,6 +246,12 @@ class Enhancer:
         segment = max(1, round(config.segment * self.sample_rate / grid)) * grid
         context = max(1, round(config.overlap * self.sample_rate / grid)) * grid if config.overlap else 0
         return segment, context, min(round(FADE_SECONDS * self.sample_rate), 2 * context)
+
+
+def _through(streamer: Streamer, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    for block in blocks:
+        yield streamer.feed(block)
+    yield streamer.flush()
 
 
 def _device(name: str) -> torch.device:

@@ -6,10 +6,12 @@ prints the message and nothing else.
     MiaseError
     +-- ConfigError      a setting, flag or TOML key that is not allowed
     +-- AudioError       a sound file that cannot be read or written, or samples that cannot be used
+    |   +-- StorageError     a sound file that cannot be written on, as on a full disk
     +-- CorpusError      a folder of recordings that cannot serve as asked
     +-- WeightsError     weights that are missing, damaged or do not fit their configuration
     +-- TrainingError    a training run that cannot start, resume or go on
     +-- EvaluationError  estimates and references that cannot be compared
+    +-- ServiceError     a service that cannot start, or a request that it refuses
 """
 
 
@@ -23,6 +25,10 @@ class ConfigError(MiaseError):
 
 class AudioError(MiaseError):
     """A sound file cannot be read or written, or its samples cannot be used."""
+
+
+class StorageError(AudioError):
+    """A sound file cannot be written on; as a rule the disk is full."""
 
 
 class CorpusError(MiaseError):
@@ -39,3 +45,7 @@ class TrainingError(MiaseError):
 
 class EvaluationError(MiaseError):
     """Estimates and references cannot be compared."""
+
+
+class ServiceError(MiaseError):
+    """The service cannot start, or refuses a request."""

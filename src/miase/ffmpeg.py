@@ -17,6 +17,11 @@ from miase.sounds import AudioInfo, Samples, audio_error
 _DEMUXERS = "mov,mp4,matroska,webm,aac,asf,amr,amrnb,amrwb"
 
 
+def has_ffmpeg() -> bool:
+    """Whether the program is there."""
+    return shutil.which("ffmpeg") is not None
+
+
 @contextmanager
 def _decoded(path: Path) -> Iterator[tuple[IO[bytes], int, int]]:
     """Decode the first sound stream of `path`; give its big-endian float32 frames, rate in Hz and n_channels.

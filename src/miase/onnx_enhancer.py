@@ -53,6 +53,7 @@ class OnnxEnhancer(Enhancer):
         *,
         live: bool,
         lookahead: float | None = None,
+        gives_noise: bool = False,
     ) -> Streamer:
         if lookahead is not None:
             raise ConfigError(
@@ -64,7 +65,9 @@ class OnnxEnhancer(Enhancer):
         def open_stream(with_cut: bool) -> ChannelStream:
             return SegmentedModelStream(self._whole, self._stft, *segmentation, with_cut=with_cut)
 
-        return Streamer(sample_rate, self.sample_rate, n_channels, config, open_stream)
+        return Streamer(
+            sample_rate, self.sample_rate, n_channels, config, open_stream, gives_noise=gives_noise
+        )
 
     def _whole(self, samples: Samples) -> Samples:
         estimate: Samples = self._session.run(None, {"noisy": samples[None]})[0][0]

@@ -45,6 +45,7 @@ class Streamer:
         n_channels: of the blocks.
         config: how to enhance.
         open_stream: makes the stream of a channel, with one output or with three.
+        gives_noise: give what the model removes at full strength, instead of the estimate.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Streamer:
         n_channels: int,
         config: EnhanceConfig,
         open_stream: Callable[[bool], ChannelStream],
+        *,
+        gives_noise: bool = False,
     ) -> None:
         self.sample_rate, self.n_channels = sample_rate, n_channels
-        self._config = config
+        self._config, self._gives_noise = config, gives_noise
         with_cut = sample_rate != model_rate
         self._n_streams = 3 * n_channels if with_cut else n_channels
         self._to_model = StreamResampler(sample_rate, model_rate, n_channels)
@@ -110,7 +113,8 @@ class Streamer:
         if streams.shape[1] < n_samples:  # resampling there and back may give a sample less
             streams = np.pad(streams, ((0, 0), (0, n_samples - streams.shape[1])))
         original, self._originals = self._originals[:, :n_samples], self._originals[:, n_samples:]
-        return _combine(original, streams[:, :n_samples], self._config)
+        removed = _noise_of(original, streams[:, :n_samples], self._config)
+        return removed if self._gives_noise else take_away(original, removed, self._config)
 
     def _checked(self, block: NDArray[np.floating]) -> Samples:
         samples = checked(block, self.sample_rate, empty=True)
@@ -119,15 +123,22 @@ class Streamer:
         return samples
 
 
-def _combine(original: Samples, streams: Samples, config: EnhanceConfig) -> Samples:
-    """Take from the original what the model removed.
+def take_away(original: Samples, removed: Samples, config: EnhanceConfig) -> Samples:
+    """The original less the share of the removed noise that ``config`` asks for, (channel, time) each.
+
+    Subtracting leaves the original to the bit where nothing is removed.
+    """
+    kept: Samples = original - np.float32(config.share_removed) * removed
+    return kept
+
+
+def _noise_of(original: Samples, streams: Samples, config: EnhanceConfig) -> Samples:
+    """What the model removes from the original at full strength.
 
     With the rates alike the streams are the estimate; else the estimate, the input within the model's band
-    and the share to cut of what lies above it. Subtracting leaves the original to the bit where nothing is
-    removed.
+    and the share to cut of what lies above it.
     """
     n_channels = len(original)
-    share = np.float32(config.share_removed)
     if len(streams) == n_channels:
         removed = original - streams
     else:
@@ -138,8 +149,7 @@ def _combine(original: Samples, streams: Samples, config: EnhanceConfig) -> Samp
             removed = removed + np.clip(cut, 0, 1) * above
         elif config.high_band == "drop":
             removed = removed + above
-    kept: Samples = original - share * removed
-    return kept
+    return removed
 
 
 def checked(array: NDArray[np.floating], sample_rate: int, *, empty: bool = False) -> Samples:

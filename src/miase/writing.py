@@ -1,5 +1,6 @@
 """Sound files out, whole or block by block, by libsndfile; every failure is a one-line AudioError."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from miase.errors import AudioError
+from miase.errors import AudioError, StorageError
 from miase.sounds import (
     FFMPEG_SUFFIXES,
     SOUND_SUFFIXES,
@@ -21,6 +22,8 @@ from miase.sounds import (
     os_name,
     reason_of,
 )
+
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3", "aiff", "w64")  # that may be asked for, by their suffix
 
 # Bits of the subtypes that store integers; the other integer subtypes are coded from 16 bits.
 _BITS_OF = {"PCM_S8": 8, "PCM_U8": 8, "ALAC_20": 20, "PCM_24": 24, "ALAC_24": 24, "PCM_32": 32, "ALAC_32": 32}
@@ -47,6 +50,42 @@ def writable_format(info: AudioInfo) -> tuple[str, str, str]:
     if suffixes and info.subtype in _EXACT_LENGTH_SUBTYPES and sf.check_format(info.format, info.subtype):
         return info.format, info.subtype, suffix if suffix in suffixes else suffixes[0]
     return "WAV", "PCM_16", ".wav"
+
+
+def writer_for(
+    info: AudioInfo,
+    target: Path,
+    *,
+    file_format: str | None = None,
+    n_frames: int | None = None,
+    overwrite: bool = False,
+) -> "SoundWriter":
+    """A writer of what a sound was made into: as it came in, or as the target's suffix says.
+
+    Args:
+        info: of the sound that came in.
+        target: the file to write.
+        file_format: given when another format was asked for, which the target's suffix then names.
+        n_frames: length of the output; by default that of the input.
+        overwrite: replace a file that is there already.
+
+    Raises:
+        AudioError: as `SoundWriter` does.
+    """
+    kind: str | None
+    subtype: str | None
+    kind, subtype, suffix = writable_format(info)
+    if file_format is not None or target.suffix.lower() != suffix:
+        kind, subtype = None, None
+    return SoundWriter(
+        target,
+        info.sample_rate,
+        info.n_channels,
+        format=kind,
+        subtype=subtype,
+        overwrite=overwrite,
+        n_frames_expected=info.n_frames if n_frames is None else n_frames,
+    )
 
 
 class SoundWriter:
@@ -119,11 +158,16 @@ class SoundWriter:
             self.path, f"cannot be written as {what} ({reason}); choose another format or rate"
         )
 
+    def _storage_error(self, text: str) -> StorageError:
+        return StorageError(str(audio_error(self.path, f"{text}; is the disk full?")))
+
     def __enter__(self) -> "SoundWriter":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._part.open("xb").close()  # says why it fails, as libsndfile does not
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise self._storage_error("cannot be written") from None
             reason = f"cannot be written ({reason_of(error)}); choose a folder that may be written"
             raise audio_error(self.path, reason) from None
         try:
@@ -156,9 +200,7 @@ class SoundWriter:
             for first in range(0, block.shape[1], _WRITE_FRAMES):
                 self._file.write(self._encode(block[:, first : first + _WRITE_FRAMES].T))
         except (sf.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
-            raise audio_error(
-                self.path, f"cannot be written on ({reason_of(error)}); is the disk full?"
-            ) from None
+            raise self._storage_error(f"cannot be written on ({reason_of(error)})") from None
 
     def _encode(self, frames: Samples) -> npt.NDArray[Any]:
         """Return `frames` as float32, or as the subtype's integers in the upper bits of int16 or int32."""
@@ -180,9 +222,7 @@ class SoundWriter:
                 self._part.replace(self.path)
         except (sf.SoundFileError, OSError) as error:
             if kind is None:
-                raise audio_error(
-                    self.path, f"cannot be finished ({reason_of(error)}); is the disk full?"
-                ) from None
+                raise self._storage_error(f"cannot be finished ({reason_of(error)})") from None
         finally:
             self._part.unlink(missing_ok=True)
 

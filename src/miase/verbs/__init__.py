@@ -3,6 +3,7 @@
 from miase.verbs.enhancing import enhance, export
 from miase.verbs.learning import adapt, audit, compare, corpus, train
 from miase.verbs.measuring import evaluate
+from miase.verbs.serving import serve
 from miase.verbs.showing import doctor, models_info, models_list, models_verify
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "models_info",
     "models_list",
     "models_verify",
+    "serve",
     "train",
 ]
