@@ -353,7 +353,16 @@ def test_an_archive_of_several_results(server):
     status, _, body = server.get(f"/v1/jobs/archive?id={high}&format=mp3")
     assert status == 400
     assert "the result.mp3 cannot be written as MP3" in error_of(body)
-    server.call("DELETE", f"/v1/jobs/{high}")
+    plain = server.start_job(sound(0.2), "plain.wav")
+    server.finished(plain)
+    status, _, body = server.get(f"/v1/jobs/archive?id={plain}&id={high}&format=mp3")
+    assert status == 200
+    archive = zipfile.ZipFile(io.BytesIO(body))
+    written, failed = archive.namelist()
+    assert (written, failed.endswith("_failed.txt")) == ("plain_enhanced.mp3", True)
+    assert b"cannot be written as MP3" in archive.read(failed)
+    for job in (high, plain):
+        server.call("DELETE", f"/v1/jobs/{job}")
 
 
 def test_what_the_service_tells_of_itself(server):

@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path, PurePosixPath
 
+from miase.service.uploads import RefusedError
+
 CHUNK_BYTES = 2**18
 
 
@@ -33,9 +35,12 @@ async def stream_archive(
 ) -> AsyncIterator[bytes]:
     """The bytes of the archive.
 
+    A file that cannot be made never stops the others: a text in its place says why.
+
     Args:
         names: of the files, without the suffixes that they get; equal ones are numbered.
-        make: writes file i, and gives its path and its suffix; the file is removed once it is in the archive.
+        make: writes file i, and gives its path and its suffix, or refuses; the file is removed once it is in
+            the archive.
 
     Yields:
         Bytes, in pieces.
@@ -44,7 +49,11 @@ async def stream_archive(
     # Stored, not deflated: sound hardly gets smaller by it.
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
         for i, name in enumerate(names):
-            path, suffix = await make(i)
+            try:
+                path, suffix = await make(i)
+            except RefusedError as error:
+                archive.writestr(_unused(name, "_failed.txt", used), f"{name}: {error}\n")
+                continue
             try:
                 with (
                     path.open("rb") as file,
