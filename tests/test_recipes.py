@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from miase.config import RunConfig, from_dict, load_toml
 from miase.models import MODELS
 from miase.objectives import OBJECTIVES, find_objective
 from miase.plan import cells_of, config_of, load_plan
+from signals import speech_like
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -69,3 +72,20 @@ def test_a_row_that_is_not_there_is_refused():
     result = run("siren", "nonsense", "dcunet20")
     assert result.returncode == 1
     assert "--list" in result.stderr
+
+
+def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
+    """Speech at 20 and at 5 dB over noise, and estimates that are right: the first becomes a target."""
+    speech, noise = speech_like(0.5, 16000, 1), np.random.default_rng(0).standard_normal(8000)
+    noise *= np.sqrt(np.square(speech).sum() / np.square(noise).sum())
+    for name, snr_db in (("clean/a.wav", 20), ("noisy.wav", 5)):
+        for folder, gain in (("recordings", 10 ** (-snr_db / 20)), ("estimates", 0.0)):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, 0.5 * (speech + gain * noise), 16000, subtype="FLOAT")
+    folders = [tmp_path / "recordings", tmp_path / "estimates", tmp_path / "targets"]
+    run = [sys.executable, RECIPES / "halfway.py", *folders]
+    assert "1 of 2 recordings" in subprocess.run(run, check=True, capture_output=True, text=True).stdout
+    assert [path.name for path in folders[2].rglob("*.wav")] == ["a.wav"]
+    target, _ = sf.read(folders[2] / "clean" / "a.wav")
+    np.testing.assert_allclose(target, 0.5 * speech + 0.025 * noise, atol=1e-4)

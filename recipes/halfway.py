@@ -1,0 +1,55 @@
+"""Targets for a network's refinement: the recordings that seem cleanest, half-way to their estimates.
+
+    python recipes/halfway.py NOISY ESTIMATES OUT [--snr-db 14] [--share 0.5]
+
+NOISY is a folder of recordings, ESTIMATES what `miase enhance NOISY -o ESTIMATES` made of them. A recording
+whose energy of speech over noise seems to be more than --snr-db is written to OUT with --share of its noise
+taken away. The noise that stays is not tied to the speech, and what the network took of the speech comes half
+back: the two errors are each half as large as in the recording, and in the estimate. No clean speech is seen.
+docs/experiments.md, 12.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from miase.audio import load
+from miase.sounds import SOUND_SUFFIXES
+from miase.writing import SoundWriter
+
+
+def main() -> None:
+    """Parse the command, write the targets, say how many there are."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("noisy", type=Path)
+    parser.add_argument("estimates", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--snr-db", type=float, default=14.0, help="least estimated SNR of a recording")
+    parser.add_argument("--share", type=float, default=0.5, help="of the noise that is taken away")
+    arguments = parser.parse_args()
+    paths = sorted(path for path in arguments.noisy.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    n_written = 0
+    for path in tqdm(paths, unit="file"):
+        relative = path.relative_to(arguments.noisy)
+        noisy, sample_rate = load(path)
+        estimate, _ = load(arguments.estimates / relative)
+        noise = noisy - estimate
+        if estimated_snr_db(estimate, noise) > arguments.snr_db:
+            target = noisy - np.float32(arguments.share) * noise
+            with SoundWriter(arguments.out / relative, sample_rate, len(noisy), overwrite=True) as writer:
+                writer.write(target)
+            n_written += 1
+    print(f"{n_written} of {len(paths)} recordings, in {arguments.out}")
+
+
+def estimated_snr_db(estimate: np.ndarray, noise: np.ndarray) -> float:
+    """Energy of the estimate over that of what was removed."""
+    return float(10 * np.log10((np.square(estimate).sum() + 1e-12) / (np.square(noise).sum() + 1e-12)))
+
+
+if __name__ == "__main__":
+    main()
