@@ -15,7 +15,7 @@ from scores_table import table
 
 import miase
 from miase.checkpoint import WEIGHTS_NAME, load_pretrained, save_pretrained, sha256, written_whole
-from miase.config import load_toml
+from miase.config_file import load_toml
 
 WEIGHTS = Path(__file__).parents[1] / "src" / "miase" / "weights"
 

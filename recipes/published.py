@@ -20,7 +20,7 @@ from typing import Any
 
 import tomli_w
 
-from miase.config import read_toml
+from miase.config_file import read_toml
 
 TABLE = read_toml(Path(__file__).with_name("published.toml"))
 

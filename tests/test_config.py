@@ -13,11 +13,8 @@ from miase.config import (
     ObjectiveConfig,
     RunConfig,
     TrainingConfig,
-    dump_toml,
-    from_dict,
-    load_toml,
-    to_dict,
 )
+from miase.config_file import dump_toml, from_dict, load_toml, to_dict
 from miase.errors import ConfigError
 
 TABLES = {

@@ -15,6 +15,7 @@ PACKAGE = Path(miase.__file__).parent
 ROWS = [
     {"errors"},
     {"config"},
+    {"config_file"},
     {"sounds"},
     {"ffmpeg", "resampling", "manifest"},
     {"audio", "writing", "codec", "sources", "noise", "pauses", "stft", "registry", "overlap"},

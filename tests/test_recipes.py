@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from miase.config import RunConfig, from_dict, load_toml
+from miase.config import RunConfig
+from miase.config_file import from_dict, load_toml
 from miase.models import MODELS
 from miase.objectives import OBJECTIVES, find_objective
 from miase.plan import cells_of, config_of, load_plan

@@ -20,15 +20,8 @@ from torch import nn
 
 from miase import Enhancer, cli, dataset, learner, train
 from miase.checkpoint import load_state, sha256
-from miase.config import (
-    DataConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    RunConfig,
-    TrainingConfig,
-    dump_toml,
-    load_toml,
-)
+from miase.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from miase.config_file import dump_toml, load_toml
 from miase.corpus import CorpusOptions, make_corpus
 from miase.errors import ConfigError, CorpusError, TrainingError, WeightsError
 from miase.models import MODELS, Architecture, Layer

@@ -33,7 +33,8 @@ from miase.checkpoint import (
     save_pretrained,
     written_whole,
 )
-from miase.config import AdaptConfig, DataConfig, ObjectiveConfig, RunConfig, TrainingConfig, to_dict
+from miase.config import AdaptConfig, DataConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from miase.config_file import to_dict
 from miase.dataset import Recordings, split_recordings
 from miase.enhance import Enhancer
 from miase.errors import CorpusError, TrainingError

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from miase.config import ModelConfig, from_dict, to_dict
+from miase.config import ModelConfig
+from miase.config_file import from_dict, to_dict
 from miase.errors import ConfigError, WeightsError
 from miase.models import DCUNet, build_model
 

@@ -45,7 +45,7 @@ def _run_defaults(app: App, commands: tuple[str, ...], arguments: ArgumentCollec
         path = saved if saved.is_file() else None
     if path is None:
         return
-    from miase.config import load_toml, to_dict
+    from miase.config_file import load_toml, to_dict
 
     settings: dict[str, Any] = {}
     for table, values in to_dict(load_toml(Path(path))).items():

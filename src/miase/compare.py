@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from miase.checkpoint import sha256, written_whole
 from miase.comparison import write_tables
-from miase.config import RunConfig, dump_toml
+from miase.config import RunConfig
+from miase.config_file import dump_toml
 from miase.errors import ConfigError, MiaseError
 from miase.evaluate import Options, evaluate
 from miase.manifest import MANIFEST_NAME, discover

@@ -11,7 +11,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from miase.checkpoint import written_whole
-from miase.config import dump_toml
+from miase.config_file import dump_toml
 from miase.plan import ComparePlan, Outcome, cells_of, config_of
 from miase.report import markdown_table
 from miase.report.tables import Table, show

@@ -17,7 +17,7 @@ import torch
 
 import miase
 from miase.checkpoint import CARD_NAME, load_pretrained, read_config, written_whole
-from miase.config import to_dict
+from miase.config_file import to_dict
 from miase.errors import ConfigError
 from miase.models.onnx_graph import OnnxGraph
 from miase.onnx_enhancer import METADATA_KEY, open_session

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from miase.config import EnhanceConfig, ModelConfig, from_dict
+from miase.config import EnhanceConfig, ModelConfig
+from miase.config_file import from_dict
 from miase.enhance import Enhancer
 from miase.errors import ConfigError, WeightsError
 from miase.sounds import Samples

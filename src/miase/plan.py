@@ -4,15 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from miase.config import (
-    DataConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    RunConfig,
-    TrainingConfig,
-    from_dict,
-    read_toml,
-)
+from miase.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from miase.config_file import from_dict, read_toml
 from miase.errors import ConfigError
 from miase.metrics import METRICS
 from miase.objectives import OBJECTIVES, find_objective

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from miase.card import write_card
 from miase.checkpoint import load_pretrained, read_config, save_pretrained, written_whole
-from miase.config import ModelConfig, RunConfig, TrainingConfig, dump_toml, to_dict
+from miase.config import ModelConfig, RunConfig, TrainingConfig
+from miase.config_file import dump_toml, to_dict
 from miase.dataset import VALID_EPOCH, Recordings, batches, n_steps_of_epoch
 from miase.errors import ConfigError, TrainingError
 from miase.examples import TrainingData, open_examples

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from miase.config import AdaptConfig, RunConfig, dump_toml
+from miase.config import AdaptConfig, RunConfig
+from miase.config_file import dump_toml
 from miase.corpus import CorpusOptions
 from miase.errors import ConfigError
 from miase.verbs.flags import Quiet
