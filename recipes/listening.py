@@ -83,10 +83,17 @@ def pause_change_db(sounds: dict[str, np.ndarray]) -> float | None:
 
 def draw(sounds: dict[str, np.ndarray], sample_rate: int, title: str, path: Path) -> None:
     """Spectrograms of the three sounds, on one scale."""
+    floor = 1e-6 * np.random.default_rng(0).standard_normal(max(map(len, sounds.values())))
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.2), sharey=True, layout="constrained")
     for axis, (name, x) in zip(axes, sounds.items(), strict=True):
         axis.specgram(
-            x + 1e-7, NFFT=FRAME, Fs=sample_rate, noverlap=FRAME * 3 // 4, vmin=-130, vmax=-40, cmap="magma"
+            x + floor[: len(x)],
+            NFFT=FRAME,
+            Fs=sample_rate,
+            noverlap=FRAME * 3 // 4,
+            vmin=-130,
+            vmax=-40,
+            cmap="magma",
         )
         axis.set_title(f"{title}, {name}" if name == "noisy" else name, fontsize=9)
         axis.set_xlabel("s")

@@ -366,7 +366,8 @@ def test_an_archive_of_several_results(server):
 
 
 def test_what_the_service_tells_of_itself(server):
-    (model,) = server.json("/v1/models")
+    model, *others = server.json("/v1/models")
+    assert [other["default"] for other in others] == [False] * len(others)
     assert (model["name"], model["sample_rate"], model["default"]) == ("default", 16000, True)
     assert model["licence"].startswith("CC BY 4.0")
     limits = server.json("/v1/limits")
