@@ -5,6 +5,7 @@ with one of them.
 """
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from miase.config import TrainingConfig
 from miase.errors import ConfigError
+
+SETTLE_SECONDS = 1.0  # far more than a thread needs to end what it is at
 
 
 def make_fabric(settings: TrainingConfig) -> Fabric:
@@ -59,6 +62,9 @@ def leave(fabric: Fabric) -> None:
     """Wait for the other processes, and end what connects them: a process that just exits may abort."""
     if fabric.world_size > 1:
         fabric.barrier()
+        # gloo's thread gives back the objects of its last work under Python's lock. If the group ends before,
+        # by whoever frees the model, that thread is waited for under the same lock, and both wait for good.
+        time.sleep(SETTLE_SECONDS)
         dist.destroy_process_group()
 
 
