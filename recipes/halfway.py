@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miase.audio import load
-from miase.sounds import SOUND_SUFFIXES
+from miase.sounds import find_sounds
 from miase.writing import SoundWriter
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--snr-db", type=float, default=14.0, help="least estimated SNR of a recording")
     parser.add_argument("--share", type=float, default=0.5, help="of the noise that is taken away")
     arguments = parser.parse_args()
-    paths = sorted(path for path in arguments.noisy.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    paths = find_sounds(arguments.noisy)
     n_written = 0
     for path in tqdm(paths, unit="file"):
         relative = path.relative_to(arguments.noisy)

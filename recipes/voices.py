@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from miase.audio import load
-from miase.sounds import SOUND_SUFFIXES
+from miase.sounds import find_sounds
 from miase.writing import SoundWriter
 
 SAMPLE_RATE = 16000
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--steady", type=int, default=60, help="files of steady noise")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    paths = sorted(p for p in arguments.recordings.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
+    paths = find_sounds(arguments.recordings)
     rng = np.random.default_rng(arguments.seed)
     for kind, n, make in (("babble", arguments.babble, babble), ("shaped", arguments.steady, steady)):
         for i in range(n):

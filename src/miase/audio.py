@@ -24,6 +24,7 @@ from miase.sounds import (
     reason_of,
 )
 
+BLOCK_SECONDS = 4.0  # of a file that is worked on as a stream
 _READ_SAMPLES = 2**20  # samples of all channels in one read of `load`: 4 MiB
 
 

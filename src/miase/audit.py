@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from miase.audio import SoundReader, load
-from miase.enhance import BLOCK_SECONDS, Enhancer
+from miase.audio import BLOCK_SECONDS, SoundReader, load
+from miase.enhance import Enhancer
 from miase.errors import AudioError, CorpusError
 from miase.judge import LEAST_SPEECH, RATE, speech_share
 from miase.manifest import discover

@@ -22,7 +22,12 @@ else:
 CODEC_NAMES = ("mulaw", "alaw", "pcm8", "adpcm", "gsm", "mp3", "vorbis", "opus")
 
 
-def _require(ok: bool, name: str, got: object, allowed: str) -> None:
+def require(ok: bool, name: str, got: object, allowed: str) -> None:
+    """Refuse a setting, with what is allowed, unless it is ok and finite.
+
+    Raises:
+        ConfigError: it is not.
+    """
     numbers = got if isinstance(got, tuple) else (got,)
     if not ok or any(isinstance(number, float) and math.isinf(number) for number in numbers):
         raise ConfigError(f"{name} is {got!r}; it must be {allowed}")
@@ -53,23 +58,23 @@ class ModelConfig:
     compression: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(4000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "4000 to 192000 Hz")
-        _require(self.n_fft >= 16 and self.n_fft % 2 == 0, "n_fft", self.n_fft, "an even number from 16 up")
-        _require(
+        require(4000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "4000 to 192000 Hz")
+        require(self.n_fft >= 16 and self.n_fft % 2 == 0, "n_fft", self.n_fft, "an even number from 16 up")
+        require(
             0 < self.hop_length <= self.n_fft // 2,
             "hop_length",
             self.hop_length,
             "1 to half of n_fft samples",
         )
-        _require(self.n_blocks >= 1, "n_blocks", self.n_blocks, "1 or more")
-        _require(
+        require(self.n_blocks >= 1, "n_blocks", self.n_blocks, "1 or more")
+        require(
             self.window_frames >= 0 and self.window_frames % 16 == 0,
             "window_frames",
             self.window_frames,
             "0 or a multiple of 16 frames",
         )
-        _require(self.level_seconds > 0, "level_seconds", self.level_seconds, "above 0 s")
-        _require(0 < self.compression <= 1, "compression", self.compression, "above 0 and at most 1")
+        require(self.level_seconds > 0, "level_seconds", self.level_seconds, "above 0 s")
+        require(0 < self.compression <= 1, "compression", self.compression, "above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,10 @@ class DataConfig:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.excerpt_seconds > 0, "excerpt_seconds", self.excerpt_seconds, "above 0 s")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        _require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "from 0 to below 1")
-        _require(self.workers >= 0, "workers", self.workers, "0 or more")
+        require(self.excerpt_seconds > 0, "excerpt_seconds", self.excerpt_seconds, "above 0 s")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        require(0 <= self.valid_share < 1, "valid_share", self.valid_share, "from 0 to below 1")
+        require(self.workers >= 0, "workers", self.workers, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -140,20 +145,20 @@ class ObjectiveConfig:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(len(self.noise) > 0 and all(self.noise), "noise", self.noise, "one source or more")
-        _require(self.snr_db[0] <= self.snr_db[1], "snr_db", self.snr_db, "the lower end first")
-        _require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
-        _require(
+        require(len(self.noise) > 0 and all(self.noise), "noise", self.noise, "one source or more")
+        require(self.snr_db[0] <= self.snr_db[1], "snr_db", self.snr_db, "the lower end first")
+        require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
+        require(
             self.warmup in ("recorrupted", "noisy_target"),
             "warmup",
             self.warmup,
             "recorrupted or noisy_target",
         )
-        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
-        _require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
+        require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
         for weight in (f.name for f in dataclasses.fields(self)):
             if weight.endswith("_weight") or weight == "gamma":
-                _require(getattr(self, weight) >= 0, weight, getattr(self, weight), "0 or more")
+                require(getattr(self, weight) >= 0, weight, getattr(self, weight), "0 or more")
 
 
 @dataclass(frozen=True)
@@ -209,23 +214,23 @@ class TrainingConfig:
     freeze_norms: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "lr", self.lr, "above 0")
+        require(self.lr > 0, "lr", self.lr, "above 0")
         schedules = ("linear", "cosine", "exponential", "constant")
-        _require(
+        require(
             self.lr_schedule in schedules, "lr_schedule", self.lr_schedule, f"one of {', '.join(schedules)}"
         )
-        _require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
-        _require(self.valid_steps >= 1, "valid_steps", self.valid_steps, "1 or more")
-        _require(self.patience >= 0, "patience", self.patience, "0 or more")
-        _require(0 <= self.lr_decay <= 1, "lr_decay", self.lr_decay, "from 0 to 1")
-        _require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "from 0 to below 1")
-        _require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")
-        _require(self.max_steps >= 0, "max_steps", self.max_steps, "0 or more")
-        _require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
-        _require(self.checkpoint_minutes >= 0, "checkpoint_minutes", self.checkpoint_minutes, "0 or more")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to below 2**32")
-        _require(self.threads >= 0, "threads", self.threads, "0 or more")
-        _require(
+        require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
+        require(self.valid_steps >= 1, "valid_steps", self.valid_steps, "1 or more")
+        require(self.patience >= 0, "patience", self.patience, "0 or more")
+        require(0 <= self.lr_decay <= 1, "lr_decay", self.lr_decay, "from 0 to 1")
+        require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "from 0 to below 1")
+        require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")
+        require(self.max_steps >= 0, "max_steps", self.max_steps, "0 or more")
+        require(self.max_minutes >= 0, "max_minutes", self.max_minutes, "0 or more")
+        require(self.checkpoint_minutes >= 0, "checkpoint_minutes", self.checkpoint_minutes, "0 or more")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to below 2**32")
+        require(self.threads >= 0, "threads", self.threads, "0 or more")
+        require(
             bool(self.start) or not self.freeze_norms,
             "freeze_norms",
             self.freeze_norms,
@@ -282,18 +287,18 @@ class MixConfig:
     room_target: str = "reverberant"
 
     def __post_init__(self) -> None:
-        _require(all(self.speech), "speech", self.speech, "folders")
-        _require(all(self.mix_noise), "mix_noise", self.mix_noise, "folders, white or synthetic")
+        require(all(self.speech), "speech", self.speech, "folders")
+        require(all(self.mix_noise), "mix_noise", self.mix_noise, "folders, white or synthetic")
         if self.speech and not self.mix_noise:
             raise ConfigError(
                 "speech to mix needs noise; give --mix-noise with a folder, or --mix-noise synthetic"
             )
         if self.mix_noise and not self.speech:
             raise ConfigError("mix_noise needs speech to mix with; give --speech with a folder of it")
-        _require(
+        require(
             self.split in ("all", "train", "valid", "test"), "split", self.split, "all, train, valid or test"
         )
-        _require(self.takes >= 0, "takes", self.takes, "0 or more")
+        require(self.takes >= 0, "takes", self.takes, "0 or more")
         for name, least, most, unit in (
             ("mix_snr_db", -100, 100, "dB"),
             ("level_db", -60, 20, "dB"),
@@ -303,17 +308,17 @@ class MixConfig:
         ):
             low, high = getattr(self, name)
             allowed = f"{least:g} to {most:g} {unit}, the lower end first"
-            _require(least <= low <= high <= most, name, (low, high), allowed)
+            require(least <= low <= high <= most, name, (low, high), allowed)
         for name in ("band_share", "clip_share", "codec_share", "room_share"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        _require(
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        require(
             len(self.codecs) > 0 and set(self.codecs) <= set(CODEC_NAMES),
             "codecs",
             self.codecs,
             f"some of {', '.join(CODEC_NAMES)}",
         )
-        _require(len(self.rooms) > 0 and all(self.rooms), "rooms", self.rooms, "simulated, or folders")
-        _require(
+        require(len(self.rooms) > 0 and all(self.rooms), "rooms", self.rooms, "simulated, or folders")
+        require(
             self.room_target in ("reverberant", "early"),
             "room_target",
             self.room_target,
@@ -354,13 +359,13 @@ class EnhanceConfig:
     overlap: float = 2.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.strength <= 1, "strength", self.strength, "from 0 to 1")
-        _require(self.atten_lim is None or self.atten_lim >= 0, "atten_lim", self.atten_lim, "0 dB or more")
-        _require(
+        require(0 <= self.strength <= 1, "strength", self.strength, "from 0 to 1")
+        require(self.atten_lim is None or self.atten_lim >= 0, "atten_lim", self.atten_lim, "0 dB or more")
+        require(
             self.high_band in ("follow", "keep", "drop"), "high_band", self.high_band, "follow, keep or drop"
         )
-        _require(self.segment > 0, "segment", self.segment, "above 0 s")
-        _require(self.overlap >= 0, "overlap", self.overlap, "0 s or more")
+        require(self.segment > 0, "segment", self.segment, "above 0 s")
+        require(self.overlap >= 0, "overlap", self.overlap, "0 s or more")
 
     @property
     def share_removed(self) -> float:
@@ -392,4 +397,4 @@ class AdaptConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.minutes > 0, "minutes", self.minutes, "above 0")
+        require(self.minutes > 0, "minutes", self.minutes, "above 0")

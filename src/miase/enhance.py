@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from miase.audio import SoundReader
+from miase.audio import BLOCK_SECONDS, SoundReader
 from miase.checkpoint import load_pretrained, save_pretrained
 from miase.config import EnhanceConfig, ModelConfig
 from miase.errors import AudioError, ConfigError
@@ -24,7 +24,6 @@ from miase.writing import writer_for
 
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
 
-BLOCK_SECONDS = 4.0  # what is read at once
 FADE_SECONDS = 0.1
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from miase.audio import SoundReader, probe
-from miase.enhance import BLOCK_SECONDS
+from miase.audio import BLOCK_SECONDS, SoundReader, probe
 from miase.errors import EvaluationError
 from miase.judge import MEASURES
 from miase.matching import Item, find_items

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from miase.config import require
 from miase.errors import ConfigError
 
 TOKEN_VARIABLE = "MIASE_TOKEN"
@@ -74,20 +75,20 @@ class ServiceConfig:
     work_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.host.strip()), "host", self.host, "an address, such as 127.0.0.1")
-        _require(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
-        _require(self.threads >= 0, "threads", self.threads, "0 or more")
+        require(bool(self.host.strip()), "host", self.host, "an address, such as 127.0.0.1")
+        require(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
+        require(self.threads >= 0, "threads", self.threads, "0 or more")
         counts = ("workers", "channels", "queue", "jobs_per_client", "kept_jobs", "connections")
         for name in counts:
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         amounts = (
             "upload_mb", "minutes", "result_minutes", "preview", "scored_seconds", "head_seconds",
             "stall_seconds",
         )  # fmt: skip
         for name in amounts:
             value = getattr(self, name)
-            _require(0 < value < float("inf"), name, value, "above 0")
-        _require(self.upload_kb_per_second >= 0, "upload_kb_per_second", self.upload_kb_per_second, "0 or up")
+            require(value > 0, name, value, "above 0")
+        require(self.upload_kb_per_second >= 0, "upload_kb_per_second", self.upload_kb_per_second, "0 or up")
         if self.token is not None:
             long_enough = len(self.token) >= SHORTEST_TOKEN and self.token.isascii()
             if not long_enough or any(c.isspace() or not c.isprintable() for c in self.token):
@@ -123,8 +124,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False  # another name: where it leads may change
-
-
-def _require(ok: bool, name: str, got: object, allowed: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {got!r}; it must be {allowed}")

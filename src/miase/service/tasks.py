@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from miase.audio import SoundReader
+from miase.audio import BLOCK_SECONDS, SoundReader
 from miase.config import EnhanceConfig
 from miase.errors import AudioError
 from miase.sounds import AudioInfo, Samples
 from miase.streamer import take_away
-from miase.writing import SoundWriter, writer_for
+from miase.writing import SoundWriter, writable_format, writer_for
 
-BLOCK_SECONDS = 4.0  # as `miase enhance` reads
 SILENT = 1e-4  # largest sample of a recording that counts as silent: -80 dB
 JUDGED_CHANNELS = 2  # DNSMOS, which takes by far the longest, rates the first of them
 
@@ -186,7 +185,7 @@ class Render:
         if self.file_format == "pcm":
             how = {"format": "WAV", "subtype": "PCM_16", "n_frames_expected": n_frames}
             return SoundWriter(self.target.with_suffix(".wav"), sound.sample_rate, sound.n_channels, **how)  # type: ignore[arg-type]
-        suffix = writable_suffix(info) if self.file_format is None else f".{self.file_format}"
+        suffix = writable_format(info)[2] if self.file_format is None else f".{self.file_format}"
         return writer_for(
             info, self.target.with_suffix(suffix), file_format=self.file_format, n_frames=n_frames
         )
@@ -253,13 +252,6 @@ def paired_blocks(reader: SoundReader, noise: Path, sound: Sound) -> Iterator[tu
         for block in reader.blocks(round(BLOCK_SECONDS * sound.sample_rate), 0, sound.n_frames):
             removed = np.fromfile(file, "<f4", block.size).reshape(-1, len(block)).T
             yield block, removed.astype(np.float32, copy=False)
-
-
-def writable_suffix(info: AudioInfo) -> str:
-    """The suffix of what is written in the format that came in."""
-    from miase.writing import writable_format
-
-    return writable_format(info)[2]
 
 
 def _ratings(values: dict[str, float]) -> Ratings:
