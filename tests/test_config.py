@@ -44,6 +44,7 @@ OTHER = RunConfig(
         7,
         8,
         9,
+        10,
     ),
     TrainingConfig(
         1e-4,
@@ -184,6 +185,7 @@ BAD_VALUES = [
     (ObjectiveConfig, "wsdr_weight", [-1.0]),
     (ObjectiveConfig, "time_weight", [-1.0]),
     (ObjectiveConfig, "spectrum_weight", [-1.0]),
+    (ObjectiveConfig, "loudness_weight", [-1.0]),
     (ObjectiveConfig, "mse_weight", [-1.0]),
     (ObjectiveConfig, "stft_weight", [-1.0]),
     (ObjectiveConfig, "mrstft_weight", [-1.0]),

@@ -245,3 +245,19 @@ def test_save_and_load_give_the_same_estimate(enhancer, tmp_path):
     enhancer.save_pretrained(tmp_path / "model")
     again = Enhancer.from_pretrained(tmp_path / "model", device="cpu")
     np.testing.assert_array_equal(again.enhance(x, RATE), enhancer.enhance(x, RATE))
+
+
+def test_bfloat16_gives_nearly_the_same_sound(enhancer):
+    noisy = speech_like(3.0, RATE) + white(3.0, RATE, seed=1) * 0.02
+    exact = enhancer.enhance(noisy, RATE)
+    rounded = Enhancer(enhancer.model, "cpu", "bf16-mixed").enhance(noisy, RATE)
+    error = np.sum((exact - rounded) ** 2) / np.sum(exact**2)
+    assert 0 < error < 1e-3
+
+
+def test_precision_is_one_of_two_and_not_for_models_of_whole_recordings(enhancer):
+    with pytest.raises(ConfigError, match="32-true, bf16-mixed"):
+        Enhancer(enhancer.model, "cpu", "bf16")
+    whole = build_model(ModelConfig(**SMALL | {"window_frames": 0}))
+    with pytest.raises(ConfigError, match="leave precision out"):
+        Enhancer(whole, "cpu", "bf16-mixed")

@@ -72,6 +72,17 @@ def test_samples_in_pieces_are_those_of_the_whole(name, n_fft, n_samples, piece)
     assert cut.max() <= 1
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_changes_masks_by_its_rounding_alone(name):
+    model = trained(name=name, n_fft=128, hop_length=32)
+    features = torch.randn(101, 65, 2)
+    exact = FusedNetwork(model).stream().feed(features, last=True)
+    rounded = FusedNetwork(model, torch.bfloat16).stream().feed(features, last=True)
+    assert rounded.dtype == torch.float32
+    error_db = 10 * torch.log10((rounded - exact).square().sum() / exact.square().sum())
+    assert -60 < error_db < -30  # eight bits, which a dozen layers have added to
+
+
 @pytest.mark.parametrize("setting", [{"n_fft": 3072, "hop_length": 768}, {"n_fft": 1022, "hop_length": 256}])
 def test_published_settings_give_the_same(setting):
     model = trained(sample_rate=16000, window_frames=128, **setting)

@@ -1,5 +1,7 @@
 """Losses against a float64 numpy version, and what each of them must forbid."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from miase.losses import (
     stft_error,
     weighted_sdr,
 )
+from miase.loudness import loudness_error
+from signals import speech_like, white
 
 
 @pytest.fixture
@@ -126,10 +130,88 @@ def test_level_losses_forbid_silence_and_shrinking(loss, gain, signals):
 
 def test_one_item_does_not_weigh_on_another(signals):
     noisy, estimate, target = tensors(*signals)
-    for loss in (relative_time_error, compressed_spectrum_error, stft_error, multi_resolution_stft_error):
+    losses = (relative_time_error, compressed_spectrum_error, stft_error, multi_resolution_stft_error)
+    for loss in (*losses, partial(loudness_error, sample_rate=16000)):
         torch.testing.assert_close(loss(estimate, target)[1:2], loss(estimate[1:2], target[1:2]))
     alone = weighted_sdr(noisy[1:2], estimate[1:2], target[1:2])
     torch.testing.assert_close(weighted_sdr(noisy, estimate, target)[1:2], alone)
+
+
+def disturbance(estimate, target, rate):
+    """`loudness_error` of one item, by loops and sums of single bins in float64."""
+    n_fft, edges = rate * 32 // 1000, []
+    top = 6 * np.arcsinh(min(8000, rate / 2) / 600)
+    edges = 600 * np.sinh(np.linspace(0, top, 50) / 6)
+    level = np.sqrt(np.mean(target**2) + 1e-8) / 10 ** (79 / 20)
+
+    def powers(samples):
+        padded = np.pad(samples / level, n_fft // 2)
+        frames = []
+        for start in range(0, len(padded) - n_fft + 1, n_fft // 2):
+            window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+            bins = np.abs(np.fft.rfft(padded[start : start + n_fft] * window)) ** 2 / (0.1875 * n_fft**2)
+            bands = np.zeros(49)
+            for k, power in enumerate(bins):
+                low, high = (k - 0.5) * rate / n_fft, (k + 0.5) * rate / n_fft
+                for i in range(49):
+                    bands[i] += power * max(0, min(high, edges[i + 1]) - max(low, edges[i])) * n_fft / rate
+            frames.append(bands)
+        return np.array(frames)
+
+    ours, theirs = powers(estimate), powers(target)
+    speech = theirs.sum(1) > 1e5
+    theirs = theirs * np.clip((ours[speech].sum(0) + 1e3) / (theirs[speech].sum(0) + 1e3), 0.01, 100)
+    gain = np.clip((theirs.sum(1) + 5e3) / (ours.sum(1) + 5e3), 3e-4, 5)
+    ours = ours * gain[:, None]
+    khz = (edges[1:] + edges[:-1]) / 2000
+    hearing = 3.64 * khz**-0.8 - 6.5 * np.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
+    threshold, bark = 10 ** (np.minimum(hearing, 40) / 10), 6 * np.arcsinh(khz / 0.6)
+    exponent = 0.23 * np.where(bark < 4, np.minimum(6 / (bark + 2), 2) ** 0.15, 1)
+    ours_sone, theirs_sone = (
+        np.maximum(0.19 * (threshold / 0.5) ** exponent * ((0.5 + 0.5 * p / threshold) ** exponent - 1), 0)
+        for p in (ours, theirs)
+    )
+    d = np.maximum(np.abs(ours_sone - theirs_sone) - 0.25 * np.minimum(ours_sone, theirs_sone), 0)
+    h = ((ours + 50) / (theirs + 50)) ** 1.2
+    h[h < 3] = 0
+    loudest = ((theirs.sum(1) + 1e5) / 1e7) ** -0.04 * top**2 / 49
+    symmetric = np.minimum(np.sqrt(np.mean(d**2, 1) + 1e-6) * loudest, 45)
+    asymmetric = np.minimum(np.mean(d * np.minimum(h, 12), 1) * loudest, 45)
+    return np.mean(0.1 * symmetric + 0.0309 * asymmetric)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_loudness_error_equals_a_float64_version(rate):
+    target = np.stack([speech_like(1.0, rate, seed) for seed in range(3)])
+    estimate = 0.5 * target + np.array([[0.1], [0.01], [0.0]]) * white(1.0, rate)
+    expected = [disturbance(*pair, rate) for pair in zip(estimate, target, strict=True)]
+    torch.testing.assert_close(
+        loudness_error(*tensors(estimate, target), rate), torch.tensor(expected).float(), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_loudness_error_ranks_noises_as_pesq_does():
+    pesq = pytest.importorskip("pesq").pesq
+    clean = speech_like(4.0, 16000)
+    noise = white(4.0, 16000)
+    hum = np.sin(2 * np.pi * 300 * np.arange(64000) / 16000)
+    spoilt = [clean + gain * n for n in (noise, hum) for gain in (0.003, 0.01, 0.03, 0.1)]
+    target = np.stack([clean] * len(spoilt))
+    ours = loudness_error(*tensors(np.stack(spoilt), target), 16000).numpy()
+    theirs = np.array([pesq(16000, clean, x, "wb") for x in spoilt])
+    ranks = [values.argsort().argsort() for values in (ours, -theirs)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.9
+
+
+def test_loudness_error_takes_level_and_response_for_granted_but_no_noise():
+    clean = speech_like(2.0, 16000)
+    louder, duller = 2 * clean, np.convolve(clean, [0.7, 0.3], mode="same")
+    noisy = clean + 0.003 * white(2.0, 16000)  # weaker than the other two changes
+    assert np.sum((noisy - clean) ** 2) < np.sum((duller - clean) ** 2)
+    target = np.stack([clean] * 3)
+    errors = loudness_error(*tensors(np.stack([louder, duller, noisy]), target), 16000)
+    assert errors[0] < 0.05
+    assert errors[1] < 0.5 * errors[2]
 
 
 def test_losses_and_gradients_are_finite_in_silence():
@@ -137,5 +219,6 @@ def test_losses_and_gradients_are_finite_in_silence():
     silent = torch.zeros(1, 2000)
     loss = weighted_sdr(silent, estimate, silent) + relative_time_error(estimate, silent)
     loss = loss + compressed_spectrum_error(estimate, silent) + multi_resolution_stft_error(estimate, silent)
+    loss = loss + loudness_error(estimate, silent, 16000)
     (loss + stft_error(estimate, silent) + squared_error(estimate, silent)).sum().backward()
     assert torch.isfinite(estimate.grad).all()

@@ -35,6 +35,7 @@ class BatchOptions:
         overwrite: replace outputs that are there already.
         jobs: files at a time, each in a process of its own.
         threads: CPU threads in all; 0 leaves the choice to torch.
+        precision: one of ``PRECISIONS``.
         backend: auto, torch or onnx; auto takes onnx for a model whose name ends with .onnx.
         quiet: show no progress.
     """
@@ -46,6 +47,7 @@ class BatchOptions:
     overwrite: bool = False
     jobs: int = 1
     threads: int = 0
+    precision: str = "32-true"
     backend: str = "auto"
     quiet: bool = False
 
@@ -247,8 +249,13 @@ def _load(options: BatchOptions, threads: int) -> Enhancer:
     if exported and options.backend != "torch":
         from miase.onnx_enhancer import OnnxEnhancer
 
+        if options.precision != "32-true":
+            raise ConfigError(
+                f"precision is {options.precision!r}; an exported model has its own: leave it out, or name "
+                f"a model that is not exported"
+            )
         return OnnxEnhancer(options.model, threads)
-    return Enhancer.from_pretrained(options.model, options.device)
+    return Enhancer.from_pretrained(options.model, options.device, options.precision)
 
 
 def _enhance_one(

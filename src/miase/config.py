@@ -120,6 +120,7 @@ class ObjectiveConfig:
         wsdr_weight: weight of the weighted SDR loss.
         time_weight: weight of the waveform's mean absolute error, relative to the target's level.
         spectrum_weight: weight of the compressed spectrum's error, relative to the target's level.
+        loudness_weight: weight of the disturbance of loudness, about a point of PESQ each.
         mse_weight: weight of the waveform's mean squared error, as published.
         stft_weight: weight of the error of STFT magnitudes, as published.
         mrstft_weight: weight of the multi-resolution STFT loss.
@@ -138,6 +139,7 @@ class ObjectiveConfig:
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
     spectrum_weight: float = 2.0
+    loudness_weight: float = 0.0
     mse_weight: float = 0.0
     stft_weight: float = 0.0
     mrstft_weight: float = 0.0

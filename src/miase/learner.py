@@ -86,7 +86,8 @@ class Learner:
         self.epoch_steps = epoch_steps
         forward: Any = torch.compile(average) if config.training.compile else average
         teacher = config.objective.prior == "average"
-        self.networks = Networks(model, Autocast(fabric, forward).eval() if teacher else model)
+        prior = Autocast(fabric, forward).eval() if teacher else model
+        self.networks = Networks(model, prior, config.model.sample_rate)
         # Time that was spent before a resume counts as if it had just passed.
         self.began = time.monotonic() - progress.seconds
         self.cpu_began = time.process_time() - progress.cpu_seconds
@@ -149,7 +150,7 @@ class Learner:
             TrainingError: the model gives silence.
         """
         totals: dict[str, float] = {}
-        networks = Networks(self.average, self.average)
+        networks = Networks(self.average, self.average, self.config.model.sample_rate)
         for i, batch in enumerate(map(self._moved, valid_batches)):
             with torch.no_grad():
                 parts = self.objective.compute(networks, batch, self.config.objective, Draws(i))

@@ -22,6 +22,7 @@ from miase.losses import (
     stft_error,
     weighted_sdr,
 )
+from miase.loudness import loudness_error
 
 Batch = Mapping[str, Tensor]
 
@@ -30,10 +31,21 @@ RECORRUPTED_SNR_DB = (0.0, 10.0)  # of a recording over the noise that is added 
 
 @dataclass(frozen=True)
 class Networks:
-    """The network that learns, and the one that makes the first pass of denoising twice."""
+    """The network that learns, and the one that makes the first pass of denoising twice; their rate in Hz."""
 
     model: nn.Module
     prior: nn.Module
+    sample_rate: int = 16000
+
+    def loss(
+        self,
+        noisier: Tensor,
+        target: Tensor,
+        config: ObjectiveConfig,
+        trusted: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`combined_loss` of the network's output for ``noisier``."""
+        return combined_loss(noisier, self.model(noisier), target, config, self.sample_rate, trusted)
 
 
 class Draws:
@@ -80,12 +92,12 @@ class Objective(NamedTuple):
 
 def noise2clean(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """Supervised training, the upper bound: clean speech from noisy speech."""
-    return combined_loss(batch["noisy"], networks.model(batch["noisy"]), batch["clean"], config)
+    return networks.loss(batch["noisy"], batch["clean"], config)
 
 
 def noise2noise(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """One noisy take of the speech from another (Lehtinen et al. 2018; Kashyap et al. 2021, section 2)."""
-    return combined_loss(batch["noisy"], networks.model(batch["noisy"]), batch["noisy2"], config)
+    return networks.loss(batch["noisy"], batch["noisy2"], config)
 
 
 def only_noisy(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -102,7 +114,7 @@ def only_noisy(networks: Networks, batch: Batch, config: ObjectiveConfig, draws:
     estimate = networks.model(first)
     with torch.no_grad():
         whole_first, whole_second = neighbours(_in_eval_mode(networks.model, noisy), take_first)
-    parts = combined_loss(first, estimate, second, config)
+    parts = combined_loss(first, estimate, second, config, networks.sample_rate // 2)
     gap = (estimate - second - whole_first + whole_second).square().mean(-1)
     parts["regularisation"] = (gap / (noisy.square().mean(-1) + 1e-12)).mean()
     parts["loss"] = parts["loss"] + config.gamma * parts["regularisation"]
@@ -127,7 +139,7 @@ def noisy_target(
     Fujimura et al. 2021, section 3.
     """
     noisier = batch["noisy"] + _added_noise(batch, config.snr_db, draws)
-    return combined_loss(noisier, networks.model(noisier), batch["noisy"], config)
+    return networks.loss(noisier, batch["noisy"], config)
 
 
 def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -139,8 +151,10 @@ def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws
     magnitudes are left out, for a target's noise adds to them.
     """
     noisier, target = _recorrupt(batch, draws)
-    waveform_alone = replace(config, spectrum_weight=0.0, stft_weight=0.0, mrstft_weight=0.0)
-    return combined_loss(noisier, networks.model(noisier), target, waveform_alone)
+    waveform_alone = replace(
+        config, spectrum_weight=0.0, loudness_weight=0.0, stft_weight=0.0, mrstft_weight=0.0
+    )
+    return networks.loss(noisier, target, waveform_alone)
 
 
 def _recorrupt(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -161,7 +175,7 @@ def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
         noise = _renoise(noisy - first, batch, config, draws)
         noisier = first + scale_to_snr(first, noise, _draw_snr(first, config.snr_db, draws))
         noisier, target, trusted = _with_recordings(noisier, first, batch, config, draws)
-    parts = combined_loss(noisier, networks.model(noisier), target, config, trusted)
+    parts = networks.loss(noisier, target, config, trusted)
     if config.fidelity_weight > 0:
         parts["fidelity"] = (networks.model(noisy) - noisy).norm(dim=-1).mean()
         parts["loss"] = parts["loss"] + config.fidelity_weight * parts["fidelity"]
@@ -181,7 +195,7 @@ def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Dr
         order = draws.uniform(len(noisy), device=noisy.device).argsort()
         remixed = speech + (noisy - speech)[order]
         noisier, target, trusted = _with_recordings(remixed, speech, batch, config, draws)
-    return combined_loss(noisier, networks.model(noisier), target, config, trusted)
+    return networks.loss(noisier, target, config, trusted)
 
 
 PUBLISHED: Mapping[str, Any] = {
@@ -192,6 +206,7 @@ PUBLISHED: Mapping[str, Any] = {
     "wsdr_weight": 1.0,
     "time_weight": 0.0,
     "spectrum_weight": 0.0,
+    "loudness_weight": 0.0,
     "mse_weight": 0.8 / 600,
     "stft_weight": 0.2 / 600,
     "fidelity_weight": 0.001,
@@ -241,6 +256,7 @@ def combined_loss(
     estimate: Tensor,
     target: Tensor,
     config: ObjectiveConfig,
+    sample_rate: int,
     trusted: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The weighted sum of the losses, and each of them that has a weight, as means over the batch.
@@ -255,6 +271,7 @@ def combined_loss(
         ("wsdr", config.wsdr_weight, everything, partial(weighted_sdr, noisier)),
         ("time", config.time_weight, everything, relative_time_error),
         ("spectrum", config.spectrum_weight, trusted, compressed_spectrum_error),
+        ("loudness", config.loudness_weight, trusted, partial(loudness_error, sample_rate=sample_rate)),
         ("mse", config.mse_weight, everything, squared_error),
         ("stft", config.stft_weight, trusted, stft_error),
         ("mrstft", config.mrstft_weight, trusted, multi_resolution_stft_error),

@@ -42,6 +42,9 @@ class _Weights(NamedTuple):
     def padding(self) -> Pair:
         return self.kernel[0] // 2, self.kernel[1] // 2
 
+    def to(self, dtype: torch.dtype) -> "_Weights":
+        return self._replace(weight=self.weight.to(dtype), bias=self.bias.to(dtype))
+
     @property
     def output_padding(self) -> Pair:
         """All that the stride allows: the excess is cut off, and oneDNN is slow at borders without taps."""
@@ -53,13 +56,17 @@ class FusedNetwork:
 
     Args:
         model: any network of ours.
+        dtype: of the convolutions and what lies between them; the bottleneck stays in float32, whose norms
+            and recurrences bfloat16 would harm for little time.
     """
 
-    def __init__(self, model: DCUNet) -> None:
+    def __init__(self, model: DCUNet, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
         with torch.inference_mode():
-            self.encoder = [_fold(block) for block in _complex_blocks(model.encoder)]
-            self.decoder = [_fold(block) for block in _complex_blocks(model.decoder)]
-            self.mask_out = _frames_first(model.mask_out, model.mask_out.block_weight(), model.mask_out.bias)
+            self.encoder = [_fold(block).to(dtype) for block in _complex_blocks(model.encoder)]
+            self.decoder = [_fold(block).to(dtype) for block in _complex_blocks(model.decoder)]
+            mask_out = _frames_first(model.mask_out, model.mask_out.block_weight(), model.mask_out.bias)
+            self.mask_out = mask_out.to(dtype)
             self.bottleneck = GroupedBottleneck(model.bottleneck) if model.bottleneck is not None else None
         self.n_freq = model.config.n_fft // 2 + 1
         self.frame_stride = model.frame_stride
@@ -181,7 +188,7 @@ class MaskStream:
                 self._decode(part, activate=activate, last=last and i == len(parts) - 1)
                 for i, part in enumerate(parts)
             ]
-            return torch.cat(outputs)
+            return torch.cat(outputs).float()
 
     def _decode(self, x: Tensor, *, activate: bool, last: bool) -> Tensor:
         sizes = [layer.waiting.n_taken for layer in self._encoder]
@@ -227,7 +234,7 @@ class _Waiting:
         self.data = grown
         room = grown[before:, :, : self._n_channels]
         if activate:
-            torch.ops.aten.leaky_relu.out(frames, SLOPE, out=room)
+            torch.ops.aten.leaky_relu.out(frames.to(room.dtype), SLOPE, out=room)
         else:
             room.copy_(frames)
         self.n_taken += n_frames
@@ -370,7 +377,7 @@ class _Windows:
         self._bottleneck = bottleneck
         self._window = window
         self._at_once = at_once
-        self.waiting = _Waiting(0, n_freq, last.bias, len(last.bias))
+        self.waiting = _Waiting(0, n_freq, last.bias.float(), len(last.bias))
         self._before = self.waiting.data  # the last window's frames
 
     def run(self, *, last: bool) -> Tensor:

@@ -23,6 +23,7 @@ def enhance(
     device: str = "auto",
     jobs: int = 1,
     threads: int = 0,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
     backend: Literal["auto", "torch", "onnx"] = "auto",
     report: Path | None = None,
     keep_if_worse: bool = False,
@@ -58,6 +59,8 @@ def enhance(
         files at a time, each in a process of its own.
     threads: int
         CPU threads in all; 0 leaves the choice to torch.
+    precision: str
+        of the computing; bf16-mixed takes two thirds of the time on processors that know bfloat16.
     backend: str
         what computes: torch, or onnxruntime for a file that 'miase export' wrote; auto goes by the name.
     report: Path
@@ -91,6 +94,7 @@ def enhance(
         overwrite=overwrite,
         jobs=jobs,
         threads=threads,
+        precision=precision,
         backend=backend,
         quiet=quiet or log_json,
     )
