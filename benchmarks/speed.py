@@ -110,16 +110,19 @@ def roofline(config: ModelConfig, ceiling: dict) -> dict:
 
 
 def ways_of(model: DCUNet, seconds: float) -> dict[str, Callable[[], object]]:
-    """The plain network on the whole recording and by windows, ours in PyTorch, and the prepared one."""
+    """The plain network on the whole recording and by windows, ours in PyTorch, prepared, and in bfloat16."""
     noisy = 0.1 * torch.randn(1, round(seconds * model.sample_rate))
-    network = FusedNetwork(model)
+    network, rounded = FusedNetwork(model), FusedNetwork(model, torch.bfloat16)
+
+    def prepared(network: FusedNetwork) -> object:
+        return ModelStream(model, network, network.piece, N_WINDOWS).feed(noisy[0].numpy(), last=True)
+
     return {
         "plain": lambda: PlainDCUNet(model)(noisy),
         "plain by windows": lambda: PlainDCUNet(model, model.config.window_frames)(noisy),
         "module": lambda: model(noisy),
-        "prepared": lambda: ModelStream(model, network, network.piece, N_WINDOWS).feed(
-            noisy[0].numpy(), last=True
-        ),
+        "prepared": lambda: prepared(network),
+        "bfloat16": lambda: prepared(rounded),
     }
 
 

@@ -196,11 +196,19 @@ def test_without_speech_there_is_no_judging(tmp_path):
     assert "hold speech" in comparison.sentence()
 
 
+RATINGS = ("dnsmos_ovrl", "dnsmos_sig")
+
+
 def test_speech_lost_and_ratings_stop_what_gains(monkeypatch):
-    before = {name: [1.0, 1.1, 0.9] for name in (*gate.SI_SDR, "speech_lost", "energy_kept", "dnsmos_ovrl")}
+    before = {name: [1.0, 1.1, 0.9] for name in (*gate.SI_SDR, "speech_lost", "energy_kept", *RATINGS)}
     better = before | {name: [2.0, 2.1, 2.0] for name in gate.SI_SDR}
     assert Comparison(before, better, 3, 3).passed
-    for name, values in (("speech_lost", [9.0] * 3), ("dnsmos_ovrl", [0.5] * 3), ("energy_kept", [-9.0] * 3)):
+    spoilt = [
+        ("speech_lost", [9.0] * 3),
+        ("energy_kept", [-9.0] * 3),
+        *((name, [0.5] * 3) for name in RATINGS),
+    ]
+    for name, values in spoilt:
         assert len(Comparison(before, better | {name: values}, 3, 3).reasons) == 1
 
 

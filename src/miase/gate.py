@@ -11,7 +11,8 @@ somebody speaks are judged. The adapted model passes when all of these hold:
   exceed `SURE` of its standard errors; the first alone must not fall by more than `MOST_FALL` dB;
 - it loses no speech: `speech_lost`, against the recordings, rises by no more than `MORE_LOST` % of the voiced
   frames, and `energy_kept` changes by no more than `ENERGY_CHANGE` dB, both in the mean;
-- where DNSMOS is installed, its overall rating does not fall by more than `WORST_FALL` in the mean.
+- where DNSMOS is installed, neither its overall rating nor that of the speech falls by more than
+  `WORST_FALL` in the mean.
 
 The second asks what the adaptation is for, and fails for weights that were destroyed; but a model may get
 better at it by taking speech away, or by learning from sounds that are no speech, which the others notice.
@@ -84,10 +85,11 @@ class Comparison:
         energy, _ = self._change("energy_kept")
         if not abs(energy) <= ENERGY_CHANGE:
             reasons.append(f"its output changed by {energy:+.1f} dB in level")
-        if "dnsmos_ovrl" in self.before:
-            rating, _ = self._change("dnsmos_ovrl")
-            if not rating >= -WORST_FALL:
-                reasons.append(f"DNSMOS overall changed by {rating:+.2f}")
+        for name, words in (("dnsmos_ovrl", "overall"), ("dnsmos_sig", "of the speech")):
+            if name in self.before:
+                rating, _ = self._change(name)
+                if not rating >= -WORST_FALL:
+                    reasons.append(f"DNSMOS {words} changed by {rating:+.2f}")
         return tuple(reasons)
 
     @property
