@@ -14,6 +14,7 @@ import json
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,24 +77,26 @@ def main() -> None:
     write(found, arguments)
 
 
-def judge_mixtures(arguments: argparse.Namespace, folder: Path, systems: list[str]) -> Evaluation:
-    """White noise and UrbanSound8K as two groups of one evaluation."""
-    for source in arguments.speech:
+def with_lead_in(sources: Sequence[Path], folder: Path) -> tuple[Path, ...]:
+    """Copies of the folders of speech, each utterance at most `LONGEST` and after `LEAD_IN` s of silence."""
+    for source in sources:
         for path in find_sounds(source):
             samples, _ = load(path, RATE)
             mono = samples.mean(axis=0, keepdims=True)[:, : round(LONGEST * RATE)]
             padded = np.pad(mono, ((0, 0), (round(LEAD_IN * RATE), 0)))
-            save(
-                (folder / "speech" / source.name / path.relative_to(source)).with_suffix(".flac"),
-                padded,
-                RATE,
-            )
+            save((folder / source.name / path.relative_to(source)).with_suffix(".flac"), padded, RATE)
+    return tuple(folder / source.name for source in sources)
+
+
+def judge_mixtures(arguments: argparse.Namespace, folder: Path, systems: list[str]) -> Evaluation:
+    """White noise and UrbanSound8K as two groups of one evaluation."""
+    speech = with_lead_in(arguments.speech, folder / "speech")
     items = []
     for kind, noise in (("white", ()), ("urbansound", (arguments.noise,))):
         corpus = folder / kind
         options = CorpusOptions(
             kind,
-            speech=tuple(folder / "speech" / source.name for source in arguments.speech),
+            speech=speech,
             output=corpus,
             noise=noise,
             limit=arguments.limit,
