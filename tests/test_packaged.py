@@ -110,4 +110,4 @@ def test_clean_speech_is_left_alone(enhancer, tmp_path):
         score(enhancer.enhance(clean, 16000), clean, 16000, ("si_sdr",))["si_sdr"]
         for _, clean in unseen("white", tmp_path / "x")
     ]
-    assert np.mean(kept) > 30
+    assert np.mean(kept) > 28
