@@ -165,7 +165,14 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
     return RunConfig(
         data=DataConfig(valid_share=HELD_OUT),
         objective=ObjectiveConfig(
-            noise=config.noise, warmup="noisy_target", warmup_steps=0, target_share=0.1, snr_db=(-5.0, 15.0)
+            noise=config.noise,
+            warmup="noisy_target",
+            warmup_steps=0,
+            target_share=0.1,
+            snr_db=(-5.0, 15.0),
+            wsdr_weight=2.0,
+            time_weight=1.5,
+            loudness_weight=0.3,
         ),
         training=TrainingConfig(
             lr=config.lr,
