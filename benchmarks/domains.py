@@ -18,12 +18,13 @@ from pathlib import Path
 
 from peers import LEAD_IN, METRICS, ROOT, with_lead_in
 
-from miase.adapt import adapt
+from miase.adapt import RUN_NAME, STATE_NAME, adapt
 from miase.config import AdaptConfig
 from miase.corpus import CorpusOptions, make_corpus
 from miase.evaluate import Options, evaluate
 from miase.peers import PEERS
-from miase.report import as_json, stamp_lines
+from miase.report import as_json, markdown_table, stamp_lines
+from miase.report.tables import Table
 from miase.sources import URBANSOUND_CLASSES
 from miase.stamp import portable
 
@@ -65,7 +66,8 @@ def study(name: str, arguments: argparse.Namespace) -> dict:
         padded = [arguments.work / "speech" / source.name for source in arguments.speech]
         corpus(folder / "test", name, "test", padded, arguments.noise, limit=arguments.limit)
         adapted = folder / "adapted"
-        if not adapted.exists() or json.loads((adapted / "adaptation.json").read_text())["state"] == "begun":
+        state = adapted / STATE_NAME
+        if not state.exists() or json.loads(state.read_text())["state"] == "begun":
             config = AdaptConfig(minutes=arguments.minutes, threads=arguments.threads)
             adapt(folder / "train" / "noisy", adapted, arguments.model, config, quiet=True)
         systems = [arguments.model, str(adapted), *(peer for peer in OTHERS if PEERS[peer].installed)]
@@ -73,15 +75,15 @@ def study(name: str, arguments: argparse.Namespace) -> dict:
         judged = json.loads(
             as_json(evaluate(folder / "test", models=systems, options=options), summary_only=True)
         )
-        state = json.loads((adapted / "adaptation.json").read_text())
+        outcome = json.loads(state.read_text())
         scores = [
             {metric: values["mean"] for metric, values in of_system.items()}
             for of_system in judged["statistics"].values()
         ]
-        kept = {key: state[key] for key in ("state", "steps", "reasons", "model_sha256")}
+        kept = {key: outcome[key] for key in ("state", "steps", "reasons", "model_sha256")}
         of_systems = dict(zip(("noisy", systems[0], "adapted", *systems[2:]), scores, strict=True))
         result.write_text(json.dumps({"scores": of_systems, "stamp": judged["stamp"], **kept}))
-        shutil.rmtree(adapted / "run")
+        shutil.rmtree(adapted / RUN_NAME)
     values: dict = json.loads(result.read_text())
     print(name, values["state"], flush=True)
     return values
@@ -109,44 +111,46 @@ def write(found: dict[str, dict], arguments: argparse.Namespace) -> None:
     """The numbers as JSON, and a table of classes and systems as Markdown."""
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    systems = list(next(iter(found.values()))["scores"])
-    lines = [
+    first = next(iter(found.values()))
+    command = shlex.join(["python", "benchmarks/domains.py", *map(portable, sys.argv[1:])])
+    stamp = stamp_lines({key: first["stamp"][key] for key in STAMPED})
+    parts = [
         "# Adapted to a domain, beside others",
-        "",
-        f"Made by\n\n    {shlex.join(['python', 'benchmarks/domains.py', *map(portable, sys.argv[1:])])}",
-        "",
+        f"Made by\n\n    {command}",
         f"Means of {arguments.limit} files of each class: PESQ-WB / STOI / SI-SDR in dB. Where the gate "
         "refused the adapted weights, `adapted` is the model that it began with.",
-        "",
-        f"| class | {' | '.join(systems)} | the gate | steps |",
-        "|---" * (len(systems) + 3) + "|",
+        markdown_table(by_class(found, list(first["scores"]))),
+        f"Classes of {len(found)} in which the adapted model is ahead:",
+        markdown_table(ahead(found, list(first["scores"]))),
+        "How it was made:",
+        "\n".join(f"- {line}" for line in stamp),
     ]
+    arguments.table.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(f"wrote {arguments.results} and {arguments.table}")
+
+
+def by_class(found: dict[str, dict], systems: list[str]) -> Table:
+    """The scores of each system and what became of the adaptation."""
+    rows = []
     for name, values in found.items():
         cells = [
             f"{row['pesq_wb']:.2f} / {row['stoi']:.3f} / {row['si_sdr']:.2f}"
             for row in values["scores"].values()
         ]
         verdict = "kept" if values["state"] == "adapted" else "refused"
-        lines.append(f"| {name} | {' | '.join(cells)} | {verdict} | {values['steps']} |")
-    lines += [
-        "",
-        f"Classes of {len(found)} in which the adapted model is ahead:",
-        "",
-        "| of | PESQ-WB | STOI | SI-SDR |",
+        rows.append((name, *cells, verdict, str(values["steps"])))
+    return Table("By class", ("class", *systems, "the gate", "steps"), tuple(rows))
+
+
+def ahead(found: dict[str, dict], systems: list[str]) -> Table:
+    """In how many classes the adapted model is better than each of the others."""
+    every = [values["scores"] for values in found.values()]
+    rows = [
+        (other, *(str(sum(scores["adapted"][m] > scores[other][m] for scores in every)) for m in METRICS))
+        for other in systems
+        if other != "adapted"
     ]
-    lines.append("|---|---|---|---|")
-    for other in systems:
-        if other != "adapted":
-            wins = [
-                sum(values["scores"]["adapted"][m] > values["scores"][other][m] for values in found.values())
-                for m in METRICS
-            ]
-            lines.append(f"| {other} | {' | '.join(map(str, wins))} |")
-    stamp = next(iter(found.values()))["stamp"]
-    lines += ["", "How it was made:", ""]
-    lines += [f"- {line}" for line in stamp_lines({k: stamp[k] for k in stamp if k in STAMPED})]
-    arguments.table.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"wrote {arguments.results} and {arguments.table}")
+    return Table("Ahead", ("of", "PESQ-WB", "STOI", "SI-SDR"), tuple(rows))
 
 
 if __name__ == "__main__":  # spawned workers import this file again

@@ -50,7 +50,7 @@ def loudness_error(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor
     disturbance = ((our_loudness - their_loudness).abs() - masked).clamp(min=0)
     asymmetry = _ratio(ours, theirs, 50).detach() ** 1.2
     asymmetry = torch.where(asymmetry < ASYMMETRY[0], 0.0, asymmetry.clamp(max=ASYMMETRY[1]))
-    n_bark = _bark(min(TOP_HZ, sample_rate / 2))
+    n_bark = _top_bark(sample_rate)
     importance = ((theirs.sum(-1).detach() + 1e5) / 1e7) ** -0.04 * n_bark**2 / N_BANDS
     symmetric = (disturbance.square().mean(-1) + 1e-6).sqrt() * importance
     asymmetric = (disturbance * asymmetry).mean(-1) * importance
@@ -86,13 +86,14 @@ def _loudness(power: Tensor, sample_rate: int) -> Tensor:
     return scale * ((0.5 + 0.5 * power / threshold).clamp(min=1.0) ** exponent - 1)
 
 
-def _bark(hz: float) -> float:
-    return 6 * asinh(hz / 600)
+def _top_bark(sample_rate: int) -> float:
+    """The upper end of the last band, in Bark."""
+    return 6 * asinh(min(TOP_HZ, sample_rate / 2) / 600)
 
 
-@lru_cache
 def _edges(sample_rate: int) -> Tensor:
-    top = _bark(min(TOP_HZ, sample_rate / 2))
+    """The ends of the bands, in Hz, (N_BANDS + 1,)."""
+    top = _top_bark(sample_rate)
     return torch.tensor([600 * sinh(top * i / N_BANDS / 6) for i in range(N_BANDS + 1)])
 
 

@@ -61,7 +61,6 @@ class FusedNetwork:
     """
 
     def __init__(self, model: DCUNet, dtype: torch.dtype = torch.float32) -> None:
-        self.dtype = dtype
         with torch.inference_mode():
             self.encoder = [_fold(block).to(dtype) for block in _complex_blocks(model.encoder)]
             self.decoder = [_fold(block).to(dtype) for block in _complex_blocks(model.decoder)]
