@@ -15,6 +15,7 @@ from miase.audio import probe
 from miase.checkpoint import read_config, save_pretrained
 from miase.classical import CLASSICAL
 from miase.config import AdaptConfig, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from miase.config_file import load_toml
 from miase.errors import ConfigError, CorpusError, TrainingError
 from miase.gate import Comparison, compare
 from miase.learner import Learner
@@ -90,10 +91,48 @@ def test_better_weights_are_kept_and_serve(noisy, base, tmp_path, monkeypatch):
             torch.testing.assert_close(value, (first[name] + second[name]) / 2)
     assert state(out)["state"] == "adapted"
     card = (out / "README.md").read_text()
-    for words in (read_config(base)[1], "Licence", "5 files", "si_sdr_of_before", "lr 0.0003", "better"):
+    for words in (read_config(base)[1], "Licence", "5 files", "si_sdr_of_before", "lr 0.0006", "better"):
         assert words in card
     samples = speech_like(1, RATE)
     assert Enhancer.from_pretrained(out, "cpu").enhance(samples, RATE).shape == samples.shape
+
+
+def test_noise_between_the_words_is_mixed_with_recordings_of_the_package(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, +1.0)
+    monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(4, rate, len(noisy)))
+    (noisy / "broken.wav").write_bytes(b"RIFF")
+    out = tmp_path / "new"
+    result = adapt.adapt(noisy, out, str(base), QUICK, quiet=True)
+    assert result.adapted
+    assert "broken.wav" in result.training.failures[0]
+    assert len(list((out / "noise").iterdir())) == 4  # of 5 recordings, one is held out
+    config = load_toml(out / "run" / "config.toml")
+    assert config.mix.speech == (str(adapt.REHEARSAL),)
+    assert config.mix.mix_noise.count(str(out / "noise")) == 3
+    assert weights(out) != weights(base)
+    made, kept = (load_file(folder / "model.safetensors") for folder in (out / "run" / "model", out))
+    assert all(torch.equal(made[name], kept[name]) for name in made)
+    assert "trained on with the noise of the recordings" in (out / "README.md").read_text()
+
+
+def test_what_a_killed_run_left_of_the_noise_is_made_anew(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, +1.0)
+    monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(4, rate, len(noisy)))
+    infos = [probe(path) for path in sorted(noisy.iterdir())]
+    write(tmp_path / "noise.part" / "stale.flac", white(1, RATE))
+    model = Enhancer.from_pretrained(base, "cpu")
+    assert adapt._write_noise(model, infos, tmp_path / "noise")
+    assert [path.name for path in sorted((tmp_path / "noise").iterdir())] == [
+        f"{i:05d}.flac" for i in range(5)
+    ]
+    monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(1, rate, len(noisy)))
+    assert not adapt._write_noise(model, infos, tmp_path / "little")
+
+
+def test_rehearsal_is_at_the_rate_that_adapting_expects():
+    infos = [probe(path) for path in sorted(adapt.REHEARSAL.glob("*.ogg"))]
+    assert {info.sample_rate for info in infos} == {adapt.REHEARSAL_RATE}
+    assert sum(info.seconds for info in infos) > 600
 
 
 def test_weights_that_are_no_better_leave_the_old_ones(noisy, base, tmp_path, monkeypatch):

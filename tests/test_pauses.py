@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miase.pauses import cut_pauses
+from miase.pauses import cut_gaps, cut_pauses
 
 RATE = 16000
 
@@ -53,3 +53,15 @@ def test_the_order_of_the_stretches_is_drawn():
 )
 def test_where_nothing_stands_out_there_is_none(samples):
     assert cut_pauses(samples.astype(np.float32), RATE, rng()) is None
+
+
+def test_gaps_are_the_recording_where_its_estimate_is_quiet():
+    """Noise for two seconds, a tone in the second of them: the first comes out as it is."""
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(32000).astype(np.float32)
+    tone = np.sin(2 * np.pi * 440 * np.arange(32000) / 16000).astype(np.float32)
+    tone[:16000] = 0
+    gaps = cut_gaps(noise + tone, tone, 16000)
+    assert 14000 < len(gaps) <= 16000
+    np.testing.assert_array_equal(gaps, noise[: len(gaps)])
+    assert cut_gaps(tone, tone, 16000) is None

@@ -1,13 +1,16 @@
 """The verb ``adapt``: fit a model to one's own noisy recordings, and keep the result only where it is better.
 
 First the folder is looked through (``audit.py``); those of its recordings that hold speech are learned from,
-copies once. Then the model goes on learning from where it stands, by denoising twice: the first pass is the
-moving average of the weights, which leaves the model it began with but slowly, and the noise of the second
-pass is the domain's own. Then the weights are taken half way back (``blended``), and last, both models are
-compared on recordings that were held out (``gate.py``).
+copies once. What is heard in them while nobody speaks is mixed with recordings that come with the package,
+whose noise is faint (``rehearsal/``), and from these mixtures the model goes on learning: it meets the
+domain's noise, and what it knows of speech is kept. Where there is too little of such noise, or the model
+works above 16 kHz, it learns from the recordings themselves by denoising twice, and then the weights are
+taken half way back (``blended``). Last, both models are compared on recordings that were held out
+(``gate.py``).
 
     NEW/config.json, model.safetensors, README.md    the model for ``-m NEW``
     NEW/adaptation.json                              how it came about: state, base model, audit, figures
+    NEW/noise/                                       what was heard while nobody spoke
     NEW/run/                                         the training run: settings, log, checkpoints
 
 NEW holds the weights it began with from the first moment, and others only when they passed the comparison. So
@@ -15,14 +18,18 @@ a run may be stopped or killed at any time; the same command goes on with it.
 """
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import miase
+from miase.audio import load, probe
 from miase.audit import Audit, audit
 from miase.checkpoint import (
     CARD_NAME,
@@ -33,20 +40,30 @@ from miase.checkpoint import (
     save_pretrained,
     written_whole,
 )
-from miase.config import AdaptConfig, DataConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from miase.config import AdaptConfig, DataConfig, MixConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from miase.config_file import to_dict
 from miase.dataset import Recordings, split_recordings
 from miase.enhance import Enhancer
-from miase.errors import CorpusError, TrainingError
+from miase.errors import AudioError, CorpusError, TrainingError
 from miase.gate import Comparison, compare
 from miase.models import DCUNet
+from miase.pauses import cut_gaps
 from miase.registry import resolve
+from miase.sounds import AudioInfo
 from miase.train import TrainResult, fit
+from miase.writing import SoundWriter
 
 STATE_NAME = "adaptation.json"
 RUN_NAME = "run"
+NOISE_NAME = "noise"
+REHEARSAL = Path(str(files("miase"))) / "rehearsal"
+REHEARSAL_RATE = 16000  # what lies above is missing there, and a model would learn to take it away
 HELD_OUT = 0.15  # of the recordings
-BLEND = 0.5
+LEAST_NOISE_SECONDS = 10.0
+MOST_NOISE_SECONDS = 600.0
+LOOKED_THROUGH_SECONDS = 60.0  # of a recording, at its beginning, for noise
+LAST_ONLY = 10**9  # steps between validations: the model at the end of the run is the one that is kept
+BLEND = 0.5  # of the way to what was learned without rehearsal
 
 
 @dataclass(frozen=True)
@@ -109,25 +126,28 @@ def adapt(
     if not (out / CARD_NAME).exists():
         _keep(out, base, _card(model, base, found, config, "is not finished", None))
     recordings = Recordings(tuple(recording.info for recording in found.useful), found.failures)
+    learned_from, held_out = split_recordings(recordings, HELD_OUT)
+    rehearses = _rehearses(config, before) and _write_noise(before, learned_from, out / NOISE_NAME)
     try:
-        training = fit(
-            noisy_dir,
-            out / RUN_NAME,
-            settings,
-            resume=True,
-            quiet=quiet,
-            recordings=recordings,
-        )
+        if rehearses:
+            settings = rehearsing(settings, out / NOISE_NAME)
+            training = fit(None, out / RUN_NAME, settings, resume=True, quiet=quiet)
+            training = replace(training, failures=found.failures + training.failures)
+        else:
+            training = fit(
+                noisy_dir, out / RUN_NAME, settings, resume=True, quiet=quiet, recordings=recordings
+            )
     except TrainingError as error:
         raise TrainingError(f"{error}; {out} holds the weights of {model} as they were") from error
     if not training.finished:
         return Adaptation(found, training, None)
-    _, held_out = split_recordings(recordings, HELD_OUT)
-    adapted = blended(load_pretrained(base), load_pretrained(training.model_dir), BLEND)
+    adapted = load_pretrained(training.model_dir)
+    if not rehearses:
+        adapted = blended(load_pretrained(base), adapted, BLEND)
     after = Enhancer(adapted, config.device)
     comparison = compare(before, after, held_out)
     what = "passed the comparison" if comparison.passed else "did not pass the comparison"
-    card = _card(model, base, found, config, what, (training, comparison))
+    card = _card(model, base, found, config, what, (training, comparison, rehearses))
     if comparison.passed:
         save_pretrained(adapted.cpu(), out, card)
     else:
@@ -176,6 +196,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
         ),
         training=TrainingConfig(
             lr=config.lr,
+            lr_decay=1.0,
             average_decay=0.99,
             freeze_norms=True,
             max_minutes=config.minutes,
@@ -186,6 +207,59 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
             start=start,
         ),
     )
+
+
+def rehearsing(settings: RunConfig, noise: Path) -> RunConfig:
+    """The settings of a run that learns from the noise in a folder and the recordings of `REHEARSAL`.
+
+    The losses are those of the last round of the packaged models, `recipes/refine.sh`.
+    """
+    sources = tuple(str(noise) if source == "pauses" else source for source in settings.objective.noise)
+    return replace(
+        settings,
+        mix=MixConfig(speech=(str(REHEARSAL),), mix_noise=sources),
+        objective=replace(
+            settings.objective,
+            name="noise2clean",
+            loudness_weight=0.7,
+            spectrum_weight=4.0,
+            noise=("pauses",),
+        ),
+        training=replace(settings.training, patience=0, valid_steps=LAST_ONLY),
+    )
+
+
+def _rehearses(config: AdaptConfig, model: Enhancer) -> bool:
+    return model.sample_rate <= REHEARSAL_RATE and "residual" not in config.noise
+
+
+def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path) -> bool:
+    """Write what is heard while nobody speaks, a file for each recording; whether there is enough of it.
+
+    What a killed run left half done is made anew.
+    """
+    part = folder.with_suffix(".part")
+    if not folder.exists():
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        seconds = 0.0
+        for number, info in enumerate(infos):
+            if seconds > MOST_NOISE_SECONDS:
+                break
+            try:
+                samples, rate = load(
+                    info.path, model.sample_rate, 0, round(LOOKED_THROUGH_SECONDS * info.sample_rate)
+                )
+            except AudioError:
+                continue  # told by the audit, which reads all of them
+            noisy = samples.mean(axis=0, dtype=np.float32)
+            noise = cut_gaps(noisy, model.enhance(noisy, rate), rate)
+            if noise is not None and noise.any():
+                with SoundWriter(part / f"{number:05d}.flac", rate, 1) as writer:
+                    writer.write(noise[None] / np.float32(2 * np.abs(noise).max()))
+                seconds += len(noise) / rate
+        part.rename(folder)
+    return sum(probe(path).seconds for path in folder.glob("*.flac")) >= LEAST_NOISE_SECONDS
 
 
 def _begin(out: Path, base: Path, model: str, config: AdaptConfig) -> dict[str, Any]:
@@ -246,16 +320,17 @@ def _card(
     found: Audit,
     config: AdaptConfig,
     what: str,
-    done: tuple[TrainResult, Comparison] | None,
+    done: tuple[TrainResult, Comparison, bool] | None,
 ) -> str:
     """The card of the new model; ``what`` completes the sentence that begins with "The adaptation"."""
-    adapted = done is not None and done[1].passed
+    adapted, rehearsed = (done[1].passed, done[2]) if done is not None else (False, False)
     network, digest = read_config(base)
-    weights = (
-        f"{BLEND:g} of the way from those of `{model}` to those that the training made"
-        if adapted
-        else f"those of `{model}`, unchanged: the adaptation {what}"
-    )
+    if not adapted:
+        weights = f"those of `{model}`, unchanged: the adaptation {what}"
+    elif rehearsed:
+        weights = f"those of `{model}`, trained on with the noise of the recordings below"
+    else:
+        weights = f"{BLEND:g} of the way from those of `{model}` to those that the training made"
     lines = [
         f"# {network.name}, {'adapted' if adapted else 'not adapted'} to recordings",
         "",
@@ -271,7 +346,7 @@ def _card(
         f"seed {config.seed}; all of them in `{RUN_NAME}/config.toml`.",
     ]
     if done is not None:
-        training, comparison = done
+        training, comparison, _ = done
         lines += [f"- **Steps**: {training.step}.", "", "## Before and after", ""]
         lines += [
             f"On {comparison.n_pieces} pieces of {comparison.n_recordings} recordings that it did not learn "

@@ -382,9 +382,9 @@ class AdaptConfig:
 
     Attributes:
         minutes: of training, on the clock.
-        noise: sources of the noise that is added: pauses (quiet stretches of the recordings), residual (what
-            the model removes from others), synthetic, white or folders of noise recordings. Each of several
-            serves an equal share of the excerpts; repeat the flag for each.
+        noise: sources of the noise that is added: pauses (what is heard while nobody speaks), residual (what
+            the model removes from others; with it there is no rehearsal), synthetic, white or folders of
+            noise. Each of several serves an equal share of the excerpts; repeat the flag for each.
         lr: highest learning rate of Adam.
         seed: of the excerpts and the noise.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -392,8 +392,8 @@ class AdaptConfig:
     """
 
     minutes: float = 15.0
-    noise: tuple[str, ...] = ("pauses",)
-    lr: float = 3e-4
+    noise: tuple[str, ...] = ("pauses", "pauses", "pauses", "synthetic")
+    lr: float = 6e-4
     seed: int = 0
     device: str = "auto"
     threads: int = 0

@@ -10,6 +10,8 @@ SMOOTH_FRAMES = 5  # a pause is quiet for longer than the gaps within a word
 QUIET_SHARE = 0.15  # of the frames; read speech pauses for about a fifth of its time
 FLOOR_QUANTILE = 0.05  # of the power: what is left where nobody speaks
 LEAST_SECONDS = 0.08  # of a stretch
+LEAST_GAP_SECONDS = 0.12  # of a stretch where an estimate is quiet
+GAP_DB = 6.0  # that the estimate lies below what it removes there
 LEAST_CONTRAST_DB = 3.0  # between loud and quiet frames; with less there is no telling speech from noise
 
 
@@ -31,16 +33,30 @@ def cut_pauses(samples: Samples, sample_rate: int, rng: np.random.Generator) -> 
     quiet, loud = np.quantile(smooth, (QUIET_SHARE, 0.9))
     if quiet <= 1e-12 or 10 * np.log10(loud / quiet) < LEAST_CONTRAST_DB:
         return None
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], smooth <= quiet, [False]))))
-    stretches = [
-        samples[start * length : stop * length]
-        for start, stop in edges.reshape(-1, 2)
-        if (stop - start) * FRAME_SECONDS >= LEAST_SECONDS
-    ]
+    stretches = _stretches(samples, smooth <= quiet, length, LEAST_SECONDS)
     if not stretches:
         return None
     order = rng.permutation(len(stretches))
     return _joined([stretches[i] for i in order], length // 2)
+
+
+def cut_gaps(noisy: Samples, estimate: Samples, sample_rate: int) -> Samples | None:
+    """What is heard where an estimate of the speech is quiet, one stretch after the other, cross-faded.
+
+    The quietest stretches of a recording hold the noise at its faintest; these hold it as it is.
+
+    Args:
+        noisy: recording, (time,).
+        estimate: of its speech, (time,).
+        sample_rate: in Hz.
+
+    Returns:
+        Noise, (time,); None where the estimate is nowhere quiet.
+    """
+    length = round(FRAME_SECONDS * sample_rate)
+    speech, noise = _smooth_power(estimate, length), _smooth_power(noisy - estimate, length)
+    stretches = _stretches(noisy, speech < noise * 10 ** (-GAP_DB / 10), length, LEAST_GAP_SECONDS)
+    return _joined(stretches, length // 2) if stretches else None
 
 
 def estimated_snr(samples: Samples, sample_rate: int) -> float:
@@ -73,6 +89,18 @@ def _smooth_power(samples: Samples, length: int) -> npt.NDArray[np.float64]:
     power = np.square(samples[: n_frames * length].reshape(n_frames, length), dtype=np.float64).mean(1)
     ones = np.ones(SMOOTH_FRAMES) / SMOOTH_FRAMES
     return np.convolve(np.pad(power, SMOOTH_FRAMES // 2, "edge"), ones, "valid")
+
+
+def _stretches(
+    samples: Samples, chosen: npt.NDArray[np.bool_], length: int, least_seconds: float
+) -> list[Samples]:
+    """The samples of chosen frames, (frame,), that follow each other for long enough."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], chosen, [False]))))
+    return [
+        samples[start * length : stop * length]
+        for start, stop in edges.reshape(-1, 2)
+        if (stop - start) * FRAME_SECONDS >= least_seconds
+    ]
 
 
 def _joined(stretches: list[Samples], seam: int) -> Samples:
