@@ -4,8 +4,8 @@ Both models enhance pieces of recordings that the adapted one did not learn from
 somebody speaks are judged. The adapted model passes when all of these hold:
 
 - there are `FEWEST_PIECES` pieces with speech or more;
-- it is better at the noise of these recordings. An estimate of a piece, with noise from the pauses of
-  another recording added at 5 dB, is given to both, and what they make of it is compared with that estimate
+- it is better at the noise of these recordings. An estimate of a piece, with noise of another recording, from
+  where its estimate is quiet, added at 5 dB, is given to both, and what they make of it is compared with it
   by SI-SDR: once with the first model's estimate (`si_sdr_of_before`), once with the adapted one's
   (`si_sdr_of_after`). A model favours what it made itself, so it is the mean gain of the two that must
   exceed `SURE` of its standard errors; the first alone must not fall by more than `MOST_FALL` dB;
@@ -32,7 +32,7 @@ from miase.metrics import METRICS, installed, score
 from miase.metrics.contract import Signal
 from miase.mixing import fit_length
 from miase.noise import synthetic
-from miase.pauses import cut_pauses
+from miase.pauses import cut_gaps
 from miase.sounds import AudioInfo
 
 PIECE_SECONDS = 6.0
@@ -167,8 +167,8 @@ def compare(before: Enhancer, after: Enhancer, infos: Sequence[AudioInfo]) -> Co
     rated = [name for name in RATED if installed(METRICS[name])]
     values: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
     for i, (noisy, estimate) in enumerate(pieces):
-        other, _ = pieces[(i + len(pieces) // 2) % len(pieces)]  # of another recording, if there are two
-        added = _noise_from(other, len(noisy), np.random.default_rng(i))
+        other = pieces[(i + len(pieces) // 2) % len(pieces)]  # of another recording, if there are two
+        added = _noise_from(*other, len(noisy), np.random.default_rng(i))
         estimates = (estimate, np.asarray(after.enhance(noisy, RATE), np.float64))
         for model, own, kept in zip((before, after), estimates, values, strict=True):
             found: dict[str, float] = {}
@@ -198,9 +198,9 @@ def _pieces(infos: Sequence[AudioInfo]) -> list[list[Signal]]:
     return found
 
 
-def _noise_from(noisy: Signal, n: int, rng: np.random.Generator) -> Signal:
-    """Noise of ``n`` samples from the pauses of a piece; artificial noise where it has none."""
-    cut = cut_pauses(noisy.astype(np.float32), RATE, rng)
+def _noise_from(noisy: Signal, estimate: Signal, n: int, rng: np.random.Generator) -> Signal:
+    """Noise of ``n`` samples from where a piece's estimate is quiet; artificial noise where it never is."""
+    cut = cut_gaps(noisy.astype(np.float32), estimate.astype(np.float32), RATE)
     noise = synthetic(n, RATE, rng) if cut is None else fit_length(cut, n, rng)
     return noise.astype(np.float64)
 
