@@ -2,7 +2,7 @@
 # How the packaged models became better than the run that they came from, by the same noisy recordings and no clean speech:
 #   recipes/refine.sh NOISY START RUN NOISE...
 # NOISY: noisy/ of a corpus; START: a model; RUN: folder to write, the model is RUN/fifth; NOISE: sources for --mix-noise.
-# The recordings that seem cleanest become targets, half-way between what was recorded and what the model makes of it
+# The recordings that seem cleanest become targets, part of the way from what was recorded to what the model makes of it
 # (halfway.py); noise is added to them, and the network learns to take it away, its batch norms as they are when it is
 # used. Each round's model makes the targets of the next. The fourth trains for loudness as the ear has it, too, and the
 # fifth goes nearer to the estimates, which are better by then (docs/experiments.md, 12, 14 and 15). Three and a half hours

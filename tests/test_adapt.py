@@ -116,7 +116,6 @@ def test_noise_between_the_words_is_mixed_with_recordings_of_the_package(noisy, 
 
 
 def test_what_a_killed_run_left_of_the_noise_is_made_anew(noisy, base, tmp_path, monkeypatch):
-    verdict(monkeypatch, +1.0)
     monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(4, rate, len(noisy)))
     infos = [probe(path) for path in sorted(noisy.iterdir())]
     write(tmp_path / "noise.part" / "stale.flac", white(1, RATE))

@@ -212,7 +212,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
 def rehearsing(settings: RunConfig, noise: Path) -> RunConfig:
     """The settings of a run that learns from the noise in a folder and the recordings of `REHEARSAL`.
 
-    The losses are those of the last round of the packaged models, `recipes/refine.sh`.
+    The losses are those of the fourth round of the packaged models, `recipes/refine.sh`.
     """
     sources = tuple(str(noise) if source == "pauses" else source for source in settings.objective.noise)
     return replace(
@@ -255,6 +255,7 @@ def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path) -> bool:
             noisy = samples.mean(axis=0, dtype=np.float32)
             noise = cut_gaps(noisy, model.enhance(noisy, rate), rate)
             if noise is not None and noise.any():
+                # Raised, so that the 16 bits of the file do not add a noise of their own to a faint one.
                 with SoundWriter(part / f"{number:05d}.flac", rate, 1) as writer:
                     writer.write(noise[None] / np.float32(2 * np.abs(noise).max()))
                 seconds += len(noise) / rate
