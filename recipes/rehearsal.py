@@ -4,7 +4,8 @@
 
 NOISY, ESTIMATES and TARGETS are folders of a round of `recipes/refine.sh`. Of each folder of TARGETS, a
 speaker, a sixteenth of the recordings, one at least: those whose noise is faintest by the model's own
-estimate. From the middle of each come --seconds, as Opus. They are noisy recordings with most of their noise
+estimate. From the middle of each come --seconds, as Opus: every eighth to OUT/valid, where the models
+before and after are compared, the others to OUT/train. They are noisy recordings with most of their noise
 taken away; no clean speech is among them.
 """
 
@@ -18,6 +19,8 @@ from halfway import estimated_snr_db
 
 from miase.audio import load
 from miase.sounds import find_sounds
+
+SPLITS = ("train", "valid")
 
 
 def main() -> None:
@@ -34,7 +37,8 @@ def main() -> None:
         relative = path.relative_to(arguments.targets)
         noisy, estimate = (load(folder / relative)[0] for folder in (arguments.noisy, arguments.estimates))
         by_speaker[path.parent].append((estimated_snr_db(estimate, noisy - estimate), path))
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        (arguments.out / split).mkdir(parents=True, exist_ok=True)
     seconds = 0.0
     chosen = [
         path
@@ -46,7 +50,8 @@ def main() -> None:
         n = min(samples.shape[-1], round(arguments.seconds * sample_rate))
         start = (samples.shape[-1] - n) // 2
         excerpt = samples[0, start : start + n]
-        sf.write(arguments.out / f"{number:03d}.ogg", excerpt, sample_rate, format="OGG", subtype="OPUS")
+        path = arguments.out / SPLITS[number % 8 == 0] / f"{number:03d}.ogg"
+        sf.write(path, excerpt, sample_rate, format="OGG", subtype="OPUS")
         seconds += n / sample_rate
     print(f"{len(chosen)} recordings, {seconds:.0f} s, in {arguments.out}")
 

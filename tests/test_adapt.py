@@ -120,16 +120,40 @@ def test_what_a_killed_run_left_of_the_noise_is_made_anew(noisy, base, tmp_path,
     infos = [probe(path) for path in sorted(noisy.iterdir())]
     write(tmp_path / "noise.part" / "stale.flac", white(1, RATE))
     model = Enhancer.from_pretrained(base, "cpu")
-    assert adapt._write_noise(model, infos, tmp_path / "noise")
+    assert adapt._write_noise(model, infos, tmp_path / "noise", 0)
     assert [path.name for path in sorted((tmp_path / "noise").iterdir())] == [
         f"{i:05d}.flac" for i in range(5)
     ]
     monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(1, rate, len(noisy)))
-    assert not adapt._write_noise(model, infos, tmp_path / "little")
+    assert not adapt._write_noise(model, infos, tmp_path / "little", 0)
+
+
+def test_noise_is_taken_from_the_whole_folder_when_not_all_is(tmp_path, base, monkeypatch):
+    monkeypatch.setattr(adapt, "MOST_NOISE_SECONDS", 9.0)
+    monkeypatch.setattr(adapt, "LOOKED_THROUGH_SECONDS", 2.0)
+    heard = []
+    monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, *_: heard.append(noisy) or noisy)
+    for i in range(20):
+        write(tmp_path / "noisy" / f"r{i:02d}.wav", np.arange(1, 8 * RATE + 1) / (8 * RATE))
+    infos = [probe(path) for path in sorted((tmp_path / "noisy").iterdir())]
+    adapt._write_noise(Enhancer.from_pretrained(base, "cpu"), infos, tmp_path / "noise", 0)
+    assert len(heard) == 5  # of 2 s each
+    numbers = sorted(int(path.stem) for path in (tmp_path / "noise").iterdir())
+    assert numbers[-1] - numbers[0] > 5
+    assert np.ptp([noisy[0] for noisy in heard]) > 0.1  # from different places
+
+
+def test_no_noise_is_cut_that_nobody_asked_for(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, +1.0)
+    monkeypatch.setattr(adapt, "cut_gaps", lambda *_: pytest.fail("noise was cut"))
+    config = AdaptConfig(minutes=0.002, device="cpu", threads=1, noise=("white",))
+    assert adapt.adapt(noisy, tmp_path / "new", str(base), config, quiet=True).adapted
 
 
 def test_rehearsal_is_at_the_rate_that_adapting_expects():
-    infos = [probe(path) for path in sorted(adapt.REHEARSAL.glob("*.ogg"))]
+    infos = [
+        probe(path) for folder in (adapt.REHEARSAL, adapt.JUDGED_ON) for path in sorted(folder.glob("*.ogg"))
+    ]
     assert {info.sample_rate for info in infos} == {adapt.REHEARSAL_RATE}
     assert sum(info.seconds for info in infos) > 600
 
@@ -225,6 +249,28 @@ def test_the_gate_lets_through_what_is_better(noisy, after, words):
     assert words in comparison.sentence()
     assert comparison.passed == (words == "")
     json.dumps(comparison.figures(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("gain", "passed"), [(0.4, False), (3.0, True)], ids=["unsure", "clear"])
+def test_a_clear_gain_on_speech_of_others_counts_where_the_first_estimates_hold_the_noise(gain, passed):
+    before = {name: [1.0, 1.1, 0.9] for name in (*gate.SI_SDR, "speech_lost", "energy_kept")}
+    after = before | {"si_sdr_of_before": [0.0, 0.1, -0.1]}
+    others = {gate.OF_OTHERS: [4.0, 6.0, 8.0]}, {gate.OF_OTHERS: [4.0 + gain, 6.0 + 2 * gain, 8.0 + gain]}
+    assert not Comparison(before, after, 3, 3).passed
+    assert Comparison(before | others[0], after | others[1], 3, 3).passed == passed
+    lost = after | others[1] | {"speech_lost": [9.0] * 3}
+    assert not Comparison(before | others[0], lost, 3, 3).passed
+
+
+def test_speech_of_others_is_judged_with_the_noise_of_the_recordings(noisy, tmp_path):
+    for i in range(3):
+        write(tmp_path / "others" / f"o{i}.wav", speech_like(3, RATE, 70 + i))
+    infos = [probe(path) for path in sorted(noisy.iterdir())]
+    silencing = System(lambda samples: samples * (np.arange(len(samples)) % RATE > RATE // 4))
+    assert gate.OF_OTHERS not in compare(silencing, IDENTITY, infos).before
+    comparison = compare(silencing, IDENTITY, infos, tmp_path / "others")
+    np.testing.assert_allclose(comparison.after[gate.OF_OTHERS], [gate.ADDED_SNR_DB] * 3, atol=0.3)
+    assert max(comparison.before[gate.OF_OTHERS]) < gate.ADDED_SNR_DB
 
 
 def test_without_speech_there_is_no_judging(tmp_path):

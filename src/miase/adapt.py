@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 import miase
-from miase.audio import load, probe
+from miase.audio import probe
 from miase.audit import Audit, audit
 from miase.checkpoint import (
     CARD_NAME,
@@ -42,7 +42,7 @@ from miase.checkpoint import (
 )
 from miase.config import AdaptConfig, DataConfig, MixConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from miase.config_file import to_dict
-from miase.dataset import Recordings, split_recordings
+from miase.dataset import Recordings, read_excerpt, split_recordings
 from miase.enhance import Enhancer
 from miase.errors import AudioError, CorpusError, TrainingError
 from miase.gate import Comparison, compare
@@ -56,12 +56,13 @@ from miase.writing import SoundWriter
 STATE_NAME = "adaptation.json"
 RUN_NAME = "run"
 NOISE_NAME = "noise"
-REHEARSAL = Path(str(files("miase"))) / "rehearsal"
+REHEARSAL = Path(str(files("miase"))) / "rehearsal" / "train"
+JUDGED_ON = REHEARSAL.with_name("valid")
 REHEARSAL_RATE = 16000  # what lies above is missing there, and a model would learn to take it away
 HELD_OUT = 0.15  # of the recordings
 LEAST_NOISE_SECONDS = 10.0
 MOST_NOISE_SECONDS = 600.0
-LOOKED_THROUGH_SECONDS = 60.0  # of a recording, at its beginning, for noise
+LOOKED_THROUGH_SECONDS = 60.0  # of a recording, for noise
 LAST_ONLY = 10**9  # steps between validations: the model at the end of the run is the one that is kept
 BLEND = 0.5  # of the way to what was learned without rehearsal
 
@@ -127,7 +128,9 @@ def adapt(
         _keep(out, base, _card(model, base, found, config, "is not finished", None))
     recordings = Recordings(tuple(recording.info for recording in found.useful), found.failures)
     learned_from, held_out = split_recordings(recordings, HELD_OUT)
-    rehearses = _rehearses(config, before) and _write_noise(before, learned_from, out / NOISE_NAME)
+    rehearses = _rehearses(config, before) and _write_noise(
+        before, learned_from, out / NOISE_NAME, config.seed
+    )
     try:
         if rehearses:
             settings = rehearsing(settings, out / NOISE_NAME)
@@ -145,7 +148,7 @@ def adapt(
     if not rehearses:
         adapted = blended(load_pretrained(base), adapted, BLEND)
     after = Enhancer(adapted, config.device)
-    comparison = compare(before, after, held_out)
+    comparison = compare(before, after, held_out, JUDGED_ON if rehearses else None)
     what = "passed the comparison" if comparison.passed else "did not pass the comparison"
     card = _card(model, base, found, config, what, (training, comparison, rehearses))
     if comparison.passed:
@@ -230,29 +233,29 @@ def rehearsing(settings: RunConfig, noise: Path) -> RunConfig:
 
 
 def _rehearses(config: AdaptConfig, model: Enhancer) -> bool:
-    return model.sample_rate <= REHEARSAL_RATE and "residual" not in config.noise
+    return model.sample_rate <= REHEARSAL_RATE and "pauses" in config.noise and "residual" not in config.noise
 
 
-def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path) -> bool:
+def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path, seed: int) -> bool:
     """Write what is heard while nobody speaks, a file for each recording; whether there is enough of it.
 
-    What a killed run left half done is made anew.
+    Recordings come in a random order, and of long ones a random place, so that what is written stands for the
+    whole folder where not all of it is taken. What a killed run left half done is made anew.
     """
     part = folder.with_suffix(".part")
     if not folder.exists():
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        seconds = 0.0
-        for number, info in enumerate(infos):
+        seconds, rate = 0.0, model.sample_rate
+        rng = np.random.default_rng(seed)
+        for number in rng.permutation(len(infos)):
             if seconds > MOST_NOISE_SECONDS:
                 break
             try:
-                samples, rate = load(
-                    info.path, model.sample_rate, 0, round(LOOKED_THROUGH_SECONDS * info.sample_rate)
-                )
+                n = round(LOOKED_THROUGH_SECONDS * rate)
+                noisy = read_excerpt(infos[number], n, rate, rng, loop=False)
             except AudioError:
                 continue  # told by the audit, which reads all of them
-            noisy = samples.mean(axis=0, dtype=np.float32)
             noise = cut_gaps(noisy, model.enhance(noisy, rate), rate)
             if noise is not None and noise.any():
                 # Raised, so that the 16 bits of the file do not add a noise of their own to a faint one.
