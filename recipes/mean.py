@@ -1,6 +1,6 @@
 """The mean of the weights of two models, of which the second went on learning from the first.
 
-    python recipes/mean.py FIRST SECOND OUT
+python recipes/mean.py FIRST SECOND OUT
 """
 
 import sys

@@ -113,7 +113,7 @@ class ObjectiveConfig:
             of several serves an equal share of the excerpts; repeat the flag for each.
         snr_db: lowest and highest signal-to-noise ratio at which noise is added, in dB.
         prior: network of the first pass: current, or average (its moving average).
-        warmup: objective that iddp and remixit begin with: recorrupted or noisy_target.
+        warmup: objective that iddp and remixit begin with: recorrupted, noisy_target or wiener_target.
         warmup_steps: steps that it takes; none when the residual is the only noise.
         target_share: share of the items of iddp and remixit that learn by the objective of the warm-up; it
             keeps speech that the first pass would lose.
@@ -151,10 +151,10 @@ class ObjectiveConfig:
         require(self.snr_db[0] <= self.snr_db[1], "snr_db", self.snr_db, "the lower end first")
         require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
         require(
-            self.warmup in ("recorrupted", "noisy_target"),
+            self.warmup in ("recorrupted", "noisy_target", "wiener_target"),
             "warmup",
             self.warmup,
-            "recorrupted or noisy_target",
+            "recorrupted, noisy_target or wiener_target",
         )
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from miase.classical import wiener
 from miase.config import ObjectiveConfig
 from miase.errors import ConfigError
 from miase.losses import (
@@ -26,6 +27,7 @@ from miase.loudness import loudness_error
 
 Batch = Mapping[str, Tensor]
 
+WIENER_SHARE = 0.85  # of what the filter takes away; docs/experiments.md, 17
 RECORRUPTED_SNR_DB = (0.0, 10.0)  # of a recording over the noise that is added to it and taken from it
 
 
@@ -172,14 +174,37 @@ def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
     noisy = batch["noisy"]
     with torch.no_grad():
         first = _in_eval_mode(networks.prior, noisy)
-        noise = _renoise(noisy - first, batch, config, draws)
-        noisier = first + scale_to_snr(first, noise, _draw_snr(first, config.snr_db, draws))
-        noisier, target, trusted = _with_recordings(noisier, first, batch, config, draws)
+        noisier, target, trusted = _with_recordings(
+            _noised_again(first, batch, config, draws), first, batch, config, draws, networks.sample_rate
+        )
     parts = networks.loss(noisier, target, config, trusted)
     if config.fidelity_weight > 0:
         parts["fidelity"] = (networks.model(noisy) - noisy).norm(dim=-1).mean()
         parts["loss"] = parts["loss"] + config.fidelity_weight * parts["fidelity"]
     return parts
+
+
+def _noised_again(first: Tensor, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Tensor:
+    """The input of the second pass, (batch, time)."""
+    noise = _renoise(batch["noisy"] - first, batch, config, draws)
+    return first + scale_to_snr(first, noise, _draw_snr(first, config.snr_db, draws))
+
+
+def wiener_target(
+    networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
+) -> dict[str, Tensor]:
+    """Denoising twice with a first pass that needs no training: most of what a Wiener filter takes away.
+
+    y1 = x + `WIENER_SHARE` (w(x) - x), w the filter of `miase.classical`; the network's output for y1 + n'
+    learns to be y1.
+    """
+    first = _wiener(batch["noisy"], networks.sample_rate)
+    return networks.loss(_noised_again(first, batch, config, draws), first, config)
+
+
+def _wiener(noisy: Tensor, sample_rate: int) -> Tensor:
+    filtered = torch.from_numpy(wiener(noisy.cpu().numpy(), sample_rate)).to(noisy.device)
+    return noisy.lerp(filtered, WIENER_SHARE)
 
 
 def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -194,7 +219,9 @@ def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Dr
         speech = _in_eval_mode(networks.prior, noisy)
         order = draws.uniform(len(noisy), device=noisy.device).argsort()
         remixed = speech + (noisy - speech)[order]
-        noisier, target, trusted = _with_recordings(remixed, speech, batch, config, draws)
+        noisier, target, trusted = _with_recordings(
+            remixed, speech, batch, config, draws, networks.sample_rate
+        )
     return networks.loss(noisier, target, config, trusted)
 
 
@@ -217,6 +244,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "noise2clean": Objective(noise2clean, frozenset({"noisy", "clean"})),
     "noise2noise": Objective(noise2noise, frozenset({"noisy", "noisy2"})),
     "noisy_target": Objective(noisy_target, frozenset({"noisy", "noise"})),
+    "wiener_target": Objective(wiener_target, frozenset({"noisy", "noise"})),
     "recorrupted": Objective(recorrupted, frozenset({"noisy", "noise"})),
     "only_noisy": Objective(only_noisy, frozenset({"noisy"})),
     "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True),
@@ -308,7 +336,12 @@ def shuffle_pieces(noise: Tensor, draws: Draws, n_pieces: int = 10) -> Tensor:
 
 
 def _with_recordings(
-    noisier: Tensor, target: Tensor, batch: Batch, config: ObjectiveConfig, draws: Draws
+    noisier: Tensor,
+    target: Tensor,
+    batch: Batch,
+    config: ObjectiveConfig,
+    draws: Draws,
+    sample_rate: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs and targets, of which a share is made from the recordings as the warm-up makes them.
 
@@ -321,6 +354,9 @@ def _with_recordings(
         if config.warmup == "recorrupted":
             theirs, their_target = _recorrupt(batch, draws)
             trusted = (~from_recordings).to(trusted.dtype)
+        elif config.warmup == "wiener_target":
+            their_target = _wiener(noisy, sample_rate)
+            theirs = _noised_again(their_target, batch, config, draws)
         else:
             theirs, their_target = noisy + _added_noise(batch, config.snr_db, draws), noisy
         which = from_recordings.unsqueeze(-1)
