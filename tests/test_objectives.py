@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from miase.classical import wiener
 from miase.config import ModelConfig, ObjectiveConfig
 from miase.errors import ConfigError
 from miase.losses import relative_time_error
@@ -201,6 +202,17 @@ def test_a_share_of_the_targets_is_the_recording(share):
     call("iddp", Networks(model, model), config, batch=batch)
     gain = 1.0 if share else 0.75
     torch.testing.assert_close(model.calls[1][0], gain * batch["noisy"], atol=1e-5, rtol=0)
+
+
+def test_wiener_items_have_less_noise_than_the_recording_in_input_and_target():
+    model, batch = Recorder(), make_batch(size=4, n_samples=16000)
+    config = ObjectiveConfig(
+        noise=("white",), warmup="wiener_target", target_share=1.0, snr_db=(200.0, 200.0)
+    )
+    call("iddp", Networks(model, model), config, batch=batch)
+    noisy = batch["noisy"]
+    filtered = torch.from_numpy(wiener(noisy.numpy(), 16000))
+    torch.testing.assert_close(model.calls[1][0], noisy + 0.85 * (filtered - noisy), atol=1e-5, rtol=0)
 
 
 def test_recorrupted_items_count_for_the_waveform_alone():
