@@ -106,8 +106,8 @@ class ObjectiveConfig:
 
     Attributes:
         name: what to learn from. Noisy recordings alone: iddp, iddp_paper (iddp as published), remixit,
-            noisy_target, recorrupted or only_noisy. A corpus with two noisy takes of the same speech:
-            noise2noise. A corpus with clean speech: noise2clean.
+            noisy_target, wiener_target, recorrupted or only_noisy. A corpus with two noisy takes of the same
+            speech: noise2noise. A corpus with clean speech: noise2clean.
         noise: sources of the noise that is added: white, synthetic, pauses (quiet stretches of the
             recordings), residual (what the first pass removed) or folders of noise recordings. Each
             of several serves an equal share of the excerpts; repeat the flag for each.
