@@ -387,7 +387,8 @@ def test_a_folder_that_cannot_serve_is_refused_and_others_named(noisy, tmp_path,
         fit(noisy, tmp_path / "run", having(objective=objective), quiet=True)
     message = str(caught.value)
     assert said in message or "manifest.jsonl" in message
-    assert message.endswith("noisy_target, recorrupted, only_noisy, iddp, iddp_paper, remixit")
+    others = "noisy_target, wiener_target, recorrupted, only_noisy, iddp, iddp_paper, remixit"
+    assert message.endswith(others)
     assert "\n" not in message
     assert not (tmp_path / "run").exists()
 

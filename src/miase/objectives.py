@@ -72,6 +72,9 @@ class Draws:
         return whole[self.part * n : (self.part + 1) * n].to(device)
 
 
+Example = tuple[Tensor, Tensor]
+"""The network's input and what its output learns to be, each (batch, time)."""
+
 Compute = Callable[[Networks, Batch, ObjectiveConfig, Draws], dict[str, Tensor]]
 
 
@@ -140,8 +143,12 @@ def noisy_target(
 
     Fujimura et al. 2021, section 3.
     """
-    noisier = batch["noisy"] + _added_noise(batch, config.snr_db, draws)
-    return networks.loss(noisier, batch["noisy"], config)
+    return networks.loss(*_noisier(networks, batch, config, draws), config)
+
+
+def _noisier(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Example:
+    """The example x + n', and x."""
+    return batch["noisy"] + _added_noise(batch, config.snr_db, draws), batch["noisy"]
 
 
 def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -152,15 +159,15 @@ def recorrupted(networks: Networks, batch: Batch, config: ObjectiveConfig, draws
     of noisy_target does. The level of n is not known; that of n' is drawn around what is usual. Losses of
     magnitudes are left out, for a target's noise adds to them.
     """
-    noisier, target = _recorrupt(batch, draws)
+    noisier, target = _recorrupt(networks, batch, config, draws)
     waveform_alone = replace(
         config, spectrum_weight=0.0, loudness_weight=0.0, stft_weight=0.0, mrstft_weight=0.0
     )
     return networks.loss(noisier, target, waveform_alone)
 
 
-def _recorrupt(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
-    """The recording with a noise and without it: x + n' and x - n'."""
+def _recorrupt(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Example:
+    """The example x + n', and x - n'."""
     added = _added_noise(batch, RECORRUPTED_SNR_DB, draws)
     return batch["noisy"] + added, batch["noisy"] - added
 
@@ -175,7 +182,7 @@ def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
     with torch.no_grad():
         first = _in_eval_mode(networks.prior, noisy)
         noisier, target, trusted = _with_recordings(
-            _noised_again(first, batch, config, draws), first, batch, config, draws, networks.sample_rate
+            (_noised_again(first, batch, config, draws), first), networks, batch, config, draws
         )
     parts = networks.loss(noisier, target, config, trusted)
     if config.fidelity_weight > 0:
@@ -198,13 +205,15 @@ def wiener_target(
     y1 = x + `WIENER_SHARE` (w(x) - x), w the filter of `miase.classical`; the network's output for y1 + n'
     learns to be y1.
     """
-    first = _wiener(batch["noisy"], networks.sample_rate)
-    return networks.loss(_noised_again(first, batch, config, draws), first, config)
+    return networks.loss(*_filtered(networks, batch, config, draws), config)
 
 
-def _wiener(noisy: Tensor, sample_rate: int) -> Tensor:
-    filtered = torch.from_numpy(wiener(noisy.cpu().numpy(), sample_rate)).to(noisy.device)
-    return noisy.lerp(filtered, WIENER_SHARE)
+def _filtered(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Example:
+    """The example y1 + n', and y1."""
+    noisy = batch["noisy"]
+    filtered = torch.from_numpy(wiener(noisy.cpu().numpy(), networks.sample_rate)).to(noisy.device)
+    first = noisy.lerp(filtered, WIENER_SHARE)
+    return _noised_again(first, batch, config, draws), first
 
 
 def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -219,9 +228,7 @@ def remixit(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Dr
         speech = _in_eval_mode(networks.prior, noisy)
         order = draws.uniform(len(noisy), device=noisy.device).argsort()
         remixed = speech + (noisy - speech)[order]
-        noisier, target, trusted = _with_recordings(
-            remixed, speech, batch, config, draws, networks.sample_rate
-        )
+        noisier, target, trusted = _with_recordings((remixed, speech), networks, batch, config, draws)
     return networks.loss(noisier, target, config, trusted)
 
 
@@ -335,13 +342,11 @@ def shuffle_pieces(noise: Tensor, draws: Draws, n_pieces: int = 10) -> Tensor:
     return shuffled - shuffled.mean(-1, keepdim=True)
 
 
+FROM_RECORDINGS = {"noisy_target": _noisier, "recorrupted": _recorrupt, "wiener_target": _filtered}
+
+
 def _with_recordings(
-    noisier: Tensor,
-    target: Tensor,
-    batch: Batch,
-    config: ObjectiveConfig,
-    draws: Draws,
-    sample_rate: int,
+    example: Example, networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs and targets, of which a share is made from the recordings as the warm-up makes them.
 
@@ -350,17 +355,13 @@ def _with_recordings(
     noisy = batch["noisy"]
     from_recordings = draws.uniform(len(noisy), device=noisy.device) < config.target_share
     trusted = torch.ones(len(noisy), device=noisy.device)
-    if config.target_share > 0:
-        if config.warmup == "recorrupted":
-            theirs, their_target = _recorrupt(batch, draws)
-            trusted = (~from_recordings).to(trusted.dtype)
-        elif config.warmup == "wiener_target":
-            their_target = _wiener(noisy, sample_rate)
-            theirs = _noised_again(their_target, batch, config, draws)
-        else:
-            theirs, their_target = noisy + _added_noise(batch, config.snr_db, draws), noisy
-        which = from_recordings.unsqueeze(-1)
-        noisier, target = torch.where(which, theirs, noisier), torch.where(which, their_target, target)
+    if config.target_share == 0:
+        return *example, trusted
+    theirs = FROM_RECORDINGS[config.warmup](networks, batch, config, draws)
+    which = from_recordings.unsqueeze(-1)
+    noisier, target = (torch.where(which, *pair) for pair in zip(theirs, example, strict=True))
+    if config.warmup == "recorrupted":
+        trusted = (~from_recordings).to(trusted.dtype)
     return noisier, target, trusted
 
 
