@@ -218,13 +218,13 @@ def test_wiener_items_have_less_noise_than_the_recording_in_input_and_target():
 def test_recorrupted_items_count_for_the_waveform_alone():
     """Their targets hold noise, which a loss of magnitudes would teach to keep."""
     model, batch = Recorder(), make_batch(size=4)
-    everything = ObjectiveConfig(noise=("white",), target_share=1.0)
+    everything = ObjectiveConfig(noise=("white",), warmup="recorrupted", target_share=1.0)
     parts = call("iddp", Networks(model, model), everything, batch=batch)
     noisier = model.calls[1][0]
     target = 2 * batch["noisy"] - noisier  # what was added to the recording is taken from it
     torch.testing.assert_close(parts["time"], relative_time_error(0.5 * noisier, target).mean())
     assert parts["spectrum"] == 0
-    half = ObjectiveConfig(noise=("white",), target_share=0.5)
+    half = replace(everything, target_share=0.5)
     parts = call("iddp", Networks(model, model), half, batch=make_batch(size=64, n_samples=800))
     assert parts["loss"] > parts["wsdr"] + parts["time"] + parts["spectrum"]  # which has a weight of 2
 

@@ -298,10 +298,14 @@ def test_recordings_shorter_than_the_excerpt_are_enough(tmp_path):
 
 
 def test_the_residual_alone_teaches_from_the_first_step(noisy, tmp_path):
-    """The warm-up would have no noise to add, and would teach the network to do nothing."""
-    fit(noisy, tmp_path / "run", having(noise=("residual",), warmup_steps=5), quiet=True)
-    fit(noisy, tmp_path / "none", having(noise=("residual",), warmup_steps=0), quiet=True)
+    """A warm-up whose first pass removes nothing would teach the network to do nothing; the filter's removes."""
+    alone = {"noise": ("residual",), "warmup_steps": 5, "target_share": 0.0}
+    none = having(**alone | {"warmup_steps": 0})
+    fit(noisy, tmp_path / "none", none, quiet=True)
+    fit(noisy, tmp_path / "run", having(**alone, warmup="recorrupted"), quiet=True)
     assert weights(tmp_path / "run") == weights(tmp_path / "none")
+    fit(noisy, tmp_path / "filter", having(**alone), quiet=True)
+    assert weights(tmp_path / "filter") != weights(tmp_path / "none")
 
 
 # Bad recordings

@@ -113,8 +113,8 @@ class ObjectiveConfig:
             of several serves an equal share of the excerpts; repeat the flag for each.
         snr_db: lowest and highest signal-to-noise ratio at which noise is added, in dB.
         prior: network of the first pass: current, or average (its moving average).
-        warmup: objective that iddp and remixit begin with: recorrupted, noisy_target or wiener_target.
-        warmup_steps: steps that it takes; none when the residual is the only noise.
+        warmup: objective that iddp and remixit begin with: wiener_target, recorrupted or noisy_target.
+        warmup_steps: steps that it takes; only wiener_target takes them when the residual is the only noise.
         target_share: share of the items of iddp and remixit that learn by the objective of the warm-up; it
             keeps speech that the first pass would lose.
         wsdr_weight: weight of the weighted SDR loss.
@@ -131,10 +131,10 @@ class ObjectiveConfig:
 
     name: Annotated[str, Parameter(name="--objective")] = "iddp"
     noise: tuple[str, ...] = ("pauses", "pauses", "synthetic")
-    snr_db: tuple[float, float] = (0.0, 15.0)
+    snr_db: tuple[float, float] = (-5.0, 15.0)
     prior: str = "average"
-    warmup: str = "recorrupted"
-    warmup_steps: int = 200
+    warmup: str = "wiener_target"
+    warmup_steps: int = 400
     target_share: float = 0.5
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
@@ -151,10 +151,10 @@ class ObjectiveConfig:
         require(self.snr_db[0] <= self.snr_db[1], "snr_db", self.snr_db, "the lower end first")
         require(self.prior in ("current", "average"), "prior", self.prior, "current or average")
         require(
-            self.warmup in ("recorrupted", "noisy_target", "wiener_target"),
+            self.warmup in ("wiener_target", "recorrupted", "noisy_target"),
             "warmup",
             self.warmup,
-            "recorrupted, noisy_target or wiener_target",
+            "wiener_target, recorrupted or noisy_target",
         )
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
