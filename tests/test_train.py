@@ -298,7 +298,7 @@ def test_recordings_shorter_than_the_excerpt_are_enough(tmp_path):
 
 
 def test_the_residual_alone_teaches_from_the_first_step(noisy, tmp_path):
-    """A warm-up whose first pass removes nothing would teach the network to do nothing; the filter's removes."""
+    """A warm-up whose first pass removes nothing would teach to do nothing; that of a filter removes."""
     alone = {"noise": ("residual",), "warmup_steps": 5, "target_share": 0.0}
     none = having(**alone | {"warmup_steps": 0})
     fit(noisy, tmp_path / "none", none, quiet=True)
