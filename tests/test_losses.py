@@ -12,6 +12,7 @@ from miase.losses import (
     relative_time_error,
     squared_error,
     stft_error,
+    trust_in_bins,
     weighted_sdr,
 )
 from miase.loudness import loudness_error
@@ -72,6 +73,40 @@ def test_spectrum_error_equals_a_float64_version(signals):
     expected = ((a - b) ** 2).mean((1, 2)) + 0.5 * (np.abs(a_complex - b_complex) ** 2).mean((1, 2))
     result = compressed_spectrum_error(*tensors(estimate, target))
     np.testing.assert_allclose(result, expected, rtol=0.01)
+
+
+@pytest.mark.parametrize("least", [0.25, 1.0])
+def test_a_bin_counts_by_what_the_estimate_left_of_it(signals, least):
+    _, _, target = signals
+    removed = np.random.default_rng(1).standard_normal(target.shape) * np.linspace(0, 2, target.shape[-1])
+
+    def power(x):
+        x = x / np.sqrt((target**2).mean(-1, keepdims=True))
+        padded = np.pad(x, ((0, 0), (256, 256)))
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
+        frames = np.stack([padded[:, t * 256 : t * 256 + 512] for t in range(1 + x.shape[1] // 256)], axis=1)
+        power = np.pad(np.abs(np.fft.rfft(frames * window) / 16) ** 2, ((0, 0), (1, 1), (1, 1)))
+        n_frames, n_bins = power.shape[1] - 2, power.shape[2] - 2
+        return sum(power[:, i : i + n_frames, j : j + n_bins] for i in range(3) for j in range(3)) / 9
+
+    left, gone = power(target), power(removed)
+    expected = least + (1 - least) * left / (left + gone)
+    expected /= expected.mean((1, 2), keepdims=True)
+    weights = trust_in_bins(*tensors(target, removed), least)
+    np.testing.assert_allclose(weights.transpose(1, 2), expected, rtol=1e-3)
+    assert (weights == 1).all() == (least == 1)
+
+
+def test_weights_of_bins_choose_what_of_the_spectrum_counts(signals):
+    _, estimate, target = tensors(*signals)
+    error = compressed_spectrum_error(estimate, target)
+    ones = torch.ones(len(target), 257, 1 + target.shape[-1] // 256)
+    torch.testing.assert_close(compressed_spectrum_error(estimate, target, ones), error)
+    below, above = ones.clone(), ones.clone()
+    below[:, 100:], above[:, :100] = 0, 0
+    parts = [compressed_spectrum_error(estimate, target, half) for half in (below, above)]
+    torch.testing.assert_close(sum(parts), error)
+    assert (parts[0] > 0).all()
 
 
 def test_the_published_time_loss_is_the_mean_squared_error(signals):

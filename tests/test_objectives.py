@@ -132,7 +132,7 @@ def test_iddp_learns_the_first_pass_from_more_noise(noise):
     parts = call(
         "iddp",
         Networks(model, model),
-        ObjectiveConfig(noise=noise, snr_db=(3.0, 9.0), target_share=0),
+        ObjectiveConfig(noise=noise, snr_db=(3.0, 9.0), target_share=0, first_share=1, cleaner_half=False),
         batch=batch,
     )
     (first, training, grad), (second, training_too, grad_too) = model.calls
@@ -164,7 +164,7 @@ def test_the_residual_goes_round_the_batch():
     call(
         "iddp",
         Networks(model, model),
-        ObjectiveConfig(noise=("residual",), target_share=0),
+        ObjectiveConfig(noise=("residual",), target_share=0, first_share=1, cleaner_half=False),
         batch={"noisy": noisy},
     )
     target = noisy.clone()
@@ -183,7 +183,9 @@ def test_residual_and_other_noise_share_the_items():
     call(
         "iddp",
         Networks(model, model),
-        ObjectiveConfig(noise=("white", "white", "residual"), target_share=0),
+        ObjectiveConfig(
+            noise=("white", "white", "residual"), target_share=0, first_share=1, cleaner_half=False
+        ),
         batch=batch,
     )
     target = noisy.clone()
@@ -197,28 +199,49 @@ def test_residual_and_other_noise_share_the_items():
 def test_a_share_of_the_targets_is_the_recording(share):
     model, batch = Recorder(), make_batch(size=4)
     config = ObjectiveConfig(
-        noise=("white",), warmup="noisy_target", target_share=share, snr_db=(200.0, 200.0)
+        noise=("white",),
+        warmup="noisy_target",
+        target_share=share,
+        cleaner_half=False,
+        snr_db=(200.0, 200.0),
     )
     call("iddp", Networks(model, model), config, batch=batch)
-    gain = 1.0 if share else 0.75
+    gain = 1.0 if share else 1 - 0.85 * 0.25  # the stub takes a quarter away, the first pass 0.85 of that
     torch.testing.assert_close(model.calls[1][0], gain * batch["noisy"], atol=1e-5, rtol=0)
 
 
 def test_wiener_items_have_less_noise_than_the_recording_in_input_and_target():
     model, batch = Recorder(), make_batch(size=4, n_samples=16000)
     config = ObjectiveConfig(
-        noise=("white",), warmup="wiener_target", target_share=1.0, snr_db=(200.0, 200.0)
+        noise=("white",), target_share=1.0, first_share=0.7, cleaner_half=False, snr_db=(200.0, 200.0)
     )
     call("iddp", Networks(model, model), config, batch=batch)
     noisy = batch["noisy"]
     filtered = torch.from_numpy(wiener(noisy.numpy(), 16000))
-    torch.testing.assert_close(model.calls[1][0], noisy + 0.85 * (filtered - noisy), atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.calls[1][0], noisy + 0.7 * (filtered - noisy), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["iddp", "wiener_target"])
+def test_the_cleaner_of_two_recordings_takes_both_places(name):
+    torch.manual_seed(0)
+    bursts = torch.randn(5, 16000) * (torch.arange(16000) % 8000 < 4000)
+    noisy = bursts + torch.tensor([0.1, 1.0, 1.0, 0.1, 0.5]).unsqueeze(-1) * torch.randn(5, 16000)
+    model = Chopper()  # the first pass of iddp; there, the second half is noise
+    first = noisy * (torch.arange(16000) < 8000)
+    noisy[:, 8000:] *= torch.tensor([0.1, 1.0, 1.0, 0.1, 0.5]).unsqueeze(-1)
+    if name == "wiener_target":
+        first = torch.from_numpy(wiener(noisy.numpy(), 16000))
+    config = ObjectiveConfig(noise=("white",), target_share=0, first_share=1, snr_db=(200.0, 200.0))
+    batch = {"noisy": noisy, "noise": torch.randn(5, 16000)}
+    for cleaner_half, items in ((True, [0, 0, 3, 3, 4]), (False, [0, 1, 2, 3, 4])):
+        call(name, Networks(model, model), replace(config, cleaner_half=cleaner_half), batch=batch)
+        torch.testing.assert_close(model.calls[-1][0], first[items], atol=1e-4, rtol=0)
 
 
 def test_recorrupted_items_count_for_the_waveform_alone():
     """Their targets hold noise, which a loss of magnitudes would teach to keep."""
     model, batch = Recorder(), make_batch(size=4)
-    everything = ObjectiveConfig(noise=("white",), warmup="recorrupted", target_share=1.0)
+    everything = ObjectiveConfig(noise=("white",), warmup="recorrupted", target_share=1.0, cleaner_half=False)
     parts = call("iddp", Networks(model, model), everything, batch=batch)
     noisier = model.calls[1][0]
     target = 2 * batch["noisy"] - noisier  # what was added to the recording is taken from it

@@ -117,6 +117,13 @@ class ObjectiveConfig:
         warmup_steps: steps that it takes; only wiener_target takes them when the residual is the only noise.
         target_share: share of the items of iddp and remixit that learn by the objective of the warm-up; it
             keeps speech that the first pass would lose.
+        first_share: how far the first pass of iddp and wiener_target goes from the recording (0) to its
+            estimate (1): what it would lose, it then loses less of.
+        cleaner_half: iddp and wiener_target learn from the cleaner of each two excerpts, by the SNR that the
+            first pass estimates, with two noises.
+        removed_weight: weight in the compressed spectrum's error of a bin of which the first pass of iddp and
+            wiener_target removed all, where one that it left alone has 1: what it removed may have been
+            speech.
         wsdr_weight: weight of the weighted SDR loss.
         time_weight: weight of the waveform's mean absolute error, relative to the target's level.
         spectrum_weight: weight of the compressed spectrum's error, relative to the target's level.
@@ -136,6 +143,9 @@ class ObjectiveConfig:
     warmup: str = "wiener_target"
     warmup_steps: int = 400
     target_share: float = 0.5
+    first_share: float = 0.85
+    cleaner_half: bool = True
+    removed_weight: float = 0.1
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
     spectrum_weight: float = 2.0
@@ -158,6 +168,8 @@ class ObjectiveConfig:
         )
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
+        require(0 <= self.first_share <= 1, "first_share", self.first_share, "from 0 to 1")
+        require(0 < self.removed_weight <= 1, "removed_weight", self.removed_weight, "above 0 and at most 1")
         for weight in (f.name for f in dataclasses.fields(self)):
             if weight.endswith("_weight") or weight == "gamma":
                 require(getattr(self, weight) >= 0, weight, getattr(self, weight), "0 or more")

@@ -41,7 +41,9 @@ def relative_time_error(estimate: Tensor, target: Tensor) -> Tensor:
     return (estimate - target).abs().mean(-1) / _rms(target)
 
 
-def compressed_spectrum_error(estimate: Tensor, target: Tensor, exponent: float = 0.3) -> Tensor:
+def compressed_spectrum_error(
+    estimate: Tensor, target: Tensor, weights: Tensor | None = None, exponent: float = 0.3
+) -> Tensor:
     """Error of compressed magnitudes and of compressed complex spectra.
 
     Ephrat et al. 2018; Braun and Tashev 2021. Mean of (|Y'|^c - |Y|^c)^2 and of
@@ -51,16 +53,42 @@ def compressed_spectrum_error(estimate: Tensor, target: Tensor, exponent: float 
     Args:
         estimate: the network's output.
         target: what it should be.
+        weights: of the bins, (batch, freq, frame), as `trust_in_bins` gives them; by default all alike.
         exponent: c, from above 0 to 1.
     """
     level = _rms(target).unsqueeze(-1)
     a, b = _spectrum(estimate / level), _spectrum(target / level)
     a_power, b_power = a.square().sum(-1) + 1e-6, b.square().sum(-1) + 1e-6
     a_magnitude, b_magnitude = a_power ** (exponent / 2), b_power ** (exponent / 2)
-    by_magnitude = (a_magnitude - b_magnitude).square().mean((1, 2))
+    by_magnitude = (a_magnitude - b_magnitude).square()
     a_unit, b_unit = a * a_power.rsqrt().unsqueeze(-1), b * b_power.rsqrt().unsqueeze(-1)
     by_complex = (a_unit * a_magnitude.unsqueeze(-1) - b_unit * b_magnitude.unsqueeze(-1)).square().sum(-1)
-    return by_magnitude + 0.5 * by_complex.mean((1, 2))
+    error = by_magnitude + 0.5 * by_complex
+    return (error if weights is None else weights * error).mean((1, 2))
+
+
+def trust_in_bins(target: Tensor, removed: Tensor, least: float) -> Tensor:
+    """Weights for the spectrum of a target that is an estimate: how much of a bin it left as it was heard.
+
+    ``least`` + (1 - ``least``) P_y / (P_y + P_r), with the powers of target and of what the estimate removed,
+    each the mean of 3 x 3 bins; over the weights' mean. Where nearly all was removed, speech may have been,
+    too; where little was, the target is near the truth.
+
+    Args:
+        target: the estimate, (batch, time).
+        removed: the recording less the estimate, (batch, time).
+        least: weight of a bin of which all was removed, from above 0; 1 makes all alike.
+
+    Returns:
+        Weights with mean 1, (batch, freq, frame).
+    """
+    level = _rms(target).unsqueeze(-1)
+    left, gone = (
+        F.avg_pool2d(_spectrum(part / level).square().sum(-1).unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+        for part in (target, removed)
+    )
+    weights = least + (1 - least) * left / (left + gone + EPS)
+    return weights / weights.mean((1, 2), keepdim=True)
 
 
 def squared_error(estimate: Tensor, target: Tensor) -> Tensor:

@@ -21,13 +21,13 @@ from miase.losses import (
     relative_time_error,
     squared_error,
     stft_error,
+    trust_in_bins,
     weighted_sdr,
 )
 from miase.loudness import loudness_error
 
 Batch = Mapping[str, Tensor]
 
-WIENER_SHARE = 0.85  # of what the filter takes away; docs/experiments.md, 17
 RECORRUPTED_SNR_DB = (0.0, 10.0)  # of a recording over the noise that is added to it and taken from it
 
 
@@ -45,9 +45,11 @@ class Networks:
         target: Tensor,
         config: ObjectiveConfig,
         trusted: Tensor | None = None,
+        removed: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """`combined_loss` of the network's output for ``noisier``."""
-        return combined_loss(noisier, self.model(noisier), target, config, self.sample_rate, trusted)
+        estimate = self.model(noisier)
+        return combined_loss(noisier, estimate, target, config, self.sample_rate, trusted, removed)
 
 
 class Draws:
@@ -175,16 +177,19 @@ def _recorrupt(networks: Networks, batch: Batch, config: ObjectiveConfig, draws:
 def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
     """Denoising twice with the implicit deep denoiser prior (Tu et al. 2025; Lin et al. 2022).
 
-    The first output y1 = f(x), without gradient and in evaluation mode, is noised again with n', and the
-    second output f(y1 + n') learns to be y1. A share of the items learns by the objective of the warm-up.
+    The first pass y1, without gradient and in evaluation mode, is noised again with n', and the second
+    output f(y1 + n') learns to be y1. As published, y1 = f(x); else y1 = x + s (f(x) - x), s the
+    ``first_share``, for the ``cleaner_half`` of the batch. A share of the items learns by the objective of
+    the warm-up.
     """
     noisy = batch["noisy"]
     with torch.no_grad():
-        first = _in_eval_mode(networks.prior, noisy)
+        first = noisy.lerp(_in_eval_mode(networks.prior, noisy), config.first_share)
+        batch, first = _cleaner_half(batch, first, config)
         noisier, target, trusted = _with_recordings(
             (_noised_again(first, batch, config, draws), first), networks, batch, config, draws
         )
-    parts = networks.loss(noisier, target, config, trusted)
+    parts = networks.loss(noisier, target, config, trusted, batch["noisy"] - target)
     if config.fidelity_weight > 0:
         parts["fidelity"] = (networks.model(noisy) - noisy).norm(dim=-1).mean()
         parts["loss"] = parts["loss"] + config.fidelity_weight * parts["fidelity"]
@@ -197,22 +202,45 @@ def _noised_again(first: Tensor, batch: Batch, config: ObjectiveConfig, draws: D
     return first + scale_to_snr(first, noise, _draw_snr(first, config.snr_db, draws))
 
 
+def _cleaner_half(batch: Batch, first: Tensor, config: ObjectiveConfig) -> tuple[Batch, Tensor]:
+    """The batch and its first pass, (batch, time), with the cleaner of two neighbours in both their places.
+
+    The SNR is that of the first pass over what it removed. Only recordings are replaced, so that each item
+    has a noise of its own; and within pairs, so that a batch is the same whole or in parts.
+    """
+    if not config.cleaner_half:
+        return batch, first
+    noisy = batch["noisy"]
+    snr = first.square().mean(-1) / ((noisy - first).square().mean(-1) + 1e-12)
+    item = torch.arange(len(snr), device=snr.device)
+    other = (item ^ 1).clamp(max=len(snr) - 1)
+    best = torch.where(snr[other] > snr, other, item)
+    return {**batch, "noisy": noisy[best]}, first[best]
+
+
 def wiener_target(
     networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
 ) -> dict[str, Tensor]:
     """Denoising twice with a first pass that needs no training: most of what a Wiener filter takes away.
 
-    y1 = x + `WIENER_SHARE` (w(x) - x), w the filter of `miase.classical`; the network's output for y1 + n'
-    learns to be y1.
+    y1 = x + s (w(x) - x), w the filter of `miase.classical`, s the ``first_share``, for the
+    ``cleaner_half`` of the batch; the network's output for y1 + n' learns to be y1.
     """
-    return networks.loss(*_filtered(networks, batch, config, draws), config)
+    first = _filtered(networks, batch, config)
+    batch, first = _cleaner_half(batch, first, config)
+    noisier = _noised_again(first, batch, config, draws)
+    return networks.loss(noisier, first, config, removed=batch["noisy"] - first)
 
 
-def _filtered(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Example:
-    """The example y1 + n', and y1."""
+def _filtered(networks: Networks, batch: Batch, config: ObjectiveConfig) -> Tensor:
     noisy = batch["noisy"]
     filtered = torch.from_numpy(wiener(noisy.cpu().numpy(), networks.sample_rate)).to(noisy.device)
-    first = noisy.lerp(filtered, WIENER_SHARE)
+    return noisy.lerp(filtered, config.first_share)
+
+
+def _filtered_first(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Example:
+    """The example y1 + n', and y1, of all of the batch."""
+    first = _filtered(networks, batch, config)
     return _noised_again(first, batch, config, draws), first
 
 
@@ -236,6 +264,9 @@ PUBLISHED: Mapping[str, Any] = {
     "prior": "current",
     "warmup_steps": 0,
     "target_share": 0.0,
+    "first_share": 1.0,
+    "cleaner_half": False,
+    "removed_weight": 1.0,
     "snr_db": (0.0, 10.0),
     "wsdr_weight": 1.0,
     "time_weight": 0.0,
@@ -293,19 +324,23 @@ def combined_loss(
     config: ObjectiveConfig,
     sample_rate: int,
     trusted: Tensor | None = None,
+    removed: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The weighted sum of the losses, and each of them that has a weight, as means over the batch.
 
-    Losses of magnitudes count ``trusted`` of an item, from 0 to 1, (batch,); by default all of it.
+    Losses of magnitudes count ``trusted`` of an item, from 0 to 1, (batch,); by default all of it. Where the
+    targets are estimates, ``removed`` is what they took away, (batch, time): bins of which little is left
+    count less in the compressed spectrum, ``config.removed_weight`` at least.
     """
     total = torch.zeros((), device=target.device)
     parts = {}
     trusted = torch.ones(len(target), device=target.device) if trusted is None else trusted
     everything = torch.ones_like(trusted)
+    bins = None if removed is None else trust_in_bins(target, removed, config.removed_weight)
     for name, weight, share, loss in (
         ("wsdr", config.wsdr_weight, everything, partial(weighted_sdr, noisier)),
         ("time", config.time_weight, everything, relative_time_error),
-        ("spectrum", config.spectrum_weight, trusted, compressed_spectrum_error),
+        ("spectrum", config.spectrum_weight, trusted, partial(compressed_spectrum_error, weights=bins)),
         ("loudness", config.loudness_weight, trusted, partial(loudness_error, sample_rate=sample_rate)),
         ("mse", config.mse_weight, everything, squared_error),
         ("stft", config.stft_weight, trusted, stft_error),
@@ -342,7 +377,7 @@ def shuffle_pieces(noise: Tensor, draws: Draws, n_pieces: int = 10) -> Tensor:
     return shuffled - shuffled.mean(-1, keepdim=True)
 
 
-FROM_RECORDINGS = {"noisy_target": _noisier, "recorrupted": _recorrupt, "wiener_target": _filtered}
+FROM_RECORDINGS = {"noisy_target": _noisier, "recorrupted": _recorrupt, "wiener_target": _filtered_first}
 
 
 def _with_recordings(
