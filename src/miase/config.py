@@ -6,18 +6,12 @@ Every value is checked when its dataclass is made.
 
 import dataclasses
 import math
-import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from miase.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 
 CODEC_NAMES = ("mulaw", "alaw", "pcm8", "adpcm", "gsm", "mp3", "vorbis", "opus")
 
