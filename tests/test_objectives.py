@@ -132,7 +132,7 @@ def test_iddp_learns_the_first_pass_from_more_noise(noise):
     parts = call(
         "iddp",
         Networks(model, model),
-        ObjectiveConfig(noise=noise, snr_db=(3.0, 9.0), target_share=0, first_share=1, cleaner_half=False),
+        ObjectiveConfig(noise=noise, snr_db=(3.0, 9.0), target_share=0, first_share=1, cleanest_of=1),
         batch=batch,
     )
     (first, training, grad), (second, training_too, grad_too) = model.calls
@@ -164,7 +164,7 @@ def test_the_residual_goes_round_the_batch():
     call(
         "iddp",
         Networks(model, model),
-        ObjectiveConfig(noise=("residual",), target_share=0, first_share=1, cleaner_half=False),
+        ObjectiveConfig(noise=("residual",), target_share=0, first_share=1, cleanest_of=1),
         batch={"noisy": noisy},
     )
     target = noisy.clone()
@@ -183,9 +183,7 @@ def test_residual_and_other_noise_share_the_items():
     call(
         "iddp",
         Networks(model, model),
-        ObjectiveConfig(
-            noise=("white", "white", "residual"), target_share=0, first_share=1, cleaner_half=False
-        ),
+        ObjectiveConfig(noise=("white", "white", "residual"), target_share=0, first_share=1, cleanest_of=1),
         batch=batch,
     )
     target = noisy.clone()
@@ -202,7 +200,7 @@ def test_a_share_of_the_targets_is_the_recording(share):
         noise=("white",),
         warmup="noisy_target",
         target_share=share,
-        cleaner_half=False,
+        cleanest_of=1,
         snr_db=(200.0, 200.0),
     )
     call("iddp", Networks(model, model), config, batch=batch)
@@ -213,7 +211,7 @@ def test_a_share_of_the_targets_is_the_recording(share):
 def test_wiener_items_have_less_noise_than_the_recording_in_input_and_target():
     model, batch = Recorder(), make_batch(size=4, n_samples=16000)
     config = ObjectiveConfig(
-        noise=("white",), target_share=1.0, first_share=0.7, cleaner_half=False, snr_db=(200.0, 200.0)
+        noise=("white",), target_share=1.0, first_share=0.7, cleanest_of=1, snr_db=(200.0, 200.0)
     )
     call("iddp", Networks(model, model), config, batch=batch)
     noisy = batch["noisy"]
@@ -222,7 +220,7 @@ def test_wiener_items_have_less_noise_than_the_recording_in_input_and_target():
 
 
 @pytest.mark.parametrize("name", ["iddp", "wiener_target"])
-def test_the_cleaner_of_two_recordings_takes_both_places(name):
+def test_the_cleanest_of_some_recordings_takes_all_their_places(name):
     torch.manual_seed(0)
     bursts = torch.randn(5, 16000) * (torch.arange(16000) % 8000 < 4000)
     noisy = bursts + torch.tensor([0.1, 1.0, 1.0, 0.1, 0.5]).unsqueeze(-1) * torch.randn(5, 16000)
@@ -231,17 +229,18 @@ def test_the_cleaner_of_two_recordings_takes_both_places(name):
     noisy[:, 8000:] *= torch.tensor([0.1, 1.0, 1.0, 0.1, 0.5]).unsqueeze(-1)
     if name == "wiener_target":
         first = torch.from_numpy(wiener(noisy.numpy(), 16000))
+    cleanest = int((first.square().mean(-1) / (noisy - first).square().mean(-1)).argmax())
     config = ObjectiveConfig(noise=("white",), target_share=0, first_share=1, snr_db=(200.0, 200.0))
     batch = {"noisy": noisy, "noise": torch.randn(5, 16000)}
-    for cleaner_half, items in ((True, [0, 0, 3, 3, 4]), (False, [0, 1, 2, 3, 4])):
-        call(name, Networks(model, model), replace(config, cleaner_half=cleaner_half), batch=batch)
+    for n, items in ((1, [0, 1, 2, 3, 4]), (2, [0, 0, 3, 3, 4]), (3, [0, 0, 0, 3, 3]), (9, 5 * [cleanest])):
+        call(name, Networks(model, model), replace(config, cleanest_of=n), batch=batch)
         torch.testing.assert_close(model.calls[-1][0], first[items], atol=1e-4, rtol=0)
 
 
 def test_recorrupted_items_count_for_the_waveform_alone():
     """Their targets hold noise, which a loss of magnitudes would teach to keep."""
     model, batch = Recorder(), make_batch(size=4)
-    everything = ObjectiveConfig(noise=("white",), warmup="recorrupted", target_share=1.0, cleaner_half=False)
+    everything = ObjectiveConfig(noise=("white",), warmup="recorrupted", target_share=1.0, cleanest_of=1)
     parts = call("iddp", Networks(model, model), everything, batch=batch)
     noisier = model.calls[1][0]
     target = 2 * batch["noisy"] - noisier  # what was added to the recording is taken from it

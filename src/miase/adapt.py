@@ -193,7 +193,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
             warmup_steps=0,
             target_share=0.1,
             first_share=1.0,
-            cleaner_half=False,
+            cleanest_of=1,
             removed_weight=1.0,
             snr_db=(-5.0, 15.0),
             wsdr_weight=2.0,

@@ -113,8 +113,8 @@ class ObjectiveConfig:
             keeps speech that the first pass would lose.
         first_share: how far the first pass of iddp and wiener_target goes from the recording (0) to its
             estimate (1): what it would lose, it then loses less of.
-        cleaner_half: iddp and wiener_target learn from the cleaner of each two excerpts, by the SNR that the
-            first pass estimates, with two noises.
+        cleanest_of: iddp and wiener_target learn from the cleanest of each so many excerpts of a batch, by
+            the SNR that the first pass estimates, with as many noises; 1 for all.
         removed_weight: weight in the compressed spectrum's error of a bin of which the first pass of iddp and
             wiener_target removed all, where one that it left alone has 1: what it removed may have been
             speech.
@@ -138,7 +138,7 @@ class ObjectiveConfig:
     warmup_steps: int = 400
     target_share: float = 0.5
     first_share: float = 0.85
-    cleaner_half: bool = True
+    cleanest_of: int = 2
     removed_weight: float = 0.1
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
@@ -163,6 +163,7 @@ class ObjectiveConfig:
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
         require(0 <= self.first_share <= 1, "first_share", self.first_share, "from 0 to 1")
+        require(self.cleanest_of >= 1, "cleanest_of", self.cleanest_of, "1 or more")
         require(0 < self.removed_weight <= 1, "removed_weight", self.removed_weight, "above 0 and at most 1")
         for weight in (f.name for f in dataclasses.fields(self)):
             if weight.endswith("_weight") or weight == "gamma":

@@ -179,13 +179,13 @@ def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
 
     The first pass y1, without gradient and in evaluation mode, is noised again with n', and the second
     output f(y1 + n') learns to be y1. As published, y1 = f(x); else y1 = x + s (f(x) - x), s the
-    ``first_share``, for the ``cleaner_half`` of the batch. A share of the items learns by the objective of
-    the warm-up.
+    ``first_share``, for the cleanest of each ``cleanest_of`` items. A share of the items learns by the
+    objective of the warm-up.
     """
     noisy = batch["noisy"]
     with torch.no_grad():
         first = noisy.lerp(_in_eval_mode(networks.prior, noisy), config.first_share)
-        batch, first = _cleaner_half(batch, first, config)
+        batch, first = _cleanest(batch, first, config.cleanest_of)
         noisier, target, trusted = _with_recordings(
             (_noised_again(first, batch, config, draws), first), networks, batch, config, draws
         )
@@ -202,19 +202,20 @@ def _noised_again(first: Tensor, batch: Batch, config: ObjectiveConfig, draws: D
     return first + scale_to_snr(first, noise, _draw_snr(first, config.snr_db, draws))
 
 
-def _cleaner_half(batch: Batch, first: Tensor, config: ObjectiveConfig) -> tuple[Batch, Tensor]:
-    """The batch and its first pass, (batch, time), with the cleaner of two neighbours in both their places.
+def _cleanest(batch: Batch, first: Tensor, of: int) -> tuple[Batch, Tensor]:
+    """The batch and its first pass, (batch, time); the cleanest of ``of`` neighbours takes all their places.
 
     The SNR is that of the first pass over what it removed. Only recordings are replaced, so that each item
-    has a noise of its own; and within pairs, so that a batch is the same whole or in parts.
+    has a noise of its own; and within neighbours, so that a batch is the same whole or in parts.
     """
-    if not config.cleaner_half:
+    if of == 1:
         return batch, first
     noisy = batch["noisy"]
     snr = first.square().mean(-1) / ((noisy - first).square().mean(-1) + 1e-12)
     item = torch.arange(len(snr), device=snr.device)
-    other = (item ^ 1).clamp(max=len(snr) - 1)
-    best = torch.where(snr[other] > snr, other, item)
+    group = (item // of * of).unsqueeze(-1) + torch.arange(of, device=snr.device)
+    group = group.clamp(max=len(snr) - 1)
+    best = group.gather(-1, snr[group].argmax(-1, keepdim=True)).squeeze(-1)
     return {**batch, "noisy": noisy[best]}, first[best]
 
 
@@ -224,10 +225,10 @@ def wiener_target(
     """Denoising twice with a first pass that needs no training: most of what a Wiener filter takes away.
 
     y1 = x + s (w(x) - x), w the filter of `miase.classical`, s the ``first_share``, for the
-    ``cleaner_half`` of the batch; the network's output for y1 + n' learns to be y1.
+    cleanest of each ``cleanest_of`` items; the network's output for y1 + n' learns to be y1.
     """
     first = _filtered(networks, batch, config)
-    batch, first = _cleaner_half(batch, first, config)
+    batch, first = _cleanest(batch, first, config.cleanest_of)
     noisier = _noised_again(first, batch, config, draws)
     return networks.loss(noisier, first, config, removed=batch["noisy"] - first)
 
@@ -265,7 +266,7 @@ PUBLISHED: Mapping[str, Any] = {
     "warmup_steps": 0,
     "target_share": 0.0,
     "first_share": 1.0,
-    "cleaner_half": False,
+    "cleanest_of": 1,
     "removed_weight": 1.0,
     "snr_db": (0.0, 10.0),
     "wsdr_weight": 1.0,
