@@ -57,15 +57,20 @@ def test_time_error_equals_its_equation(signals):
     np.testing.assert_allclose(relative_time_error(*tensors(estimate, target)), expected, rtol=1e-3)
 
 
+def float64_spectrum(x, target):
+    """Of x over the target's RMS, (batch, frame, freq)."""
+    x = x / np.sqrt((target**2).mean(-1, keepdims=True))
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
+    padded = np.pad(x, ((0, 0), (256, 256)))
+    frames = np.stack([padded[:, t * 256 : t * 256 + 512] for t in range(1 + x.shape[1] // 256)], axis=1)
+    return np.fft.rfft(frames * window) / 16
+
+
 def test_spectrum_error_equals_a_float64_version(signals):
     _, estimate, target = signals
 
     def compressed(x):
-        x = x / np.sqrt((target**2).mean(-1, keepdims=True))
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
-        padded = np.pad(x, ((0, 0), (256, 256)))
-        frames = np.stack([padded[:, t * 256 : t * 256 + 512] for t in range(1 + x.shape[1] // 256)], axis=1)
-        spectrum = np.fft.rfft(frames * window) / 16
+        spectrum = float64_spectrum(x, target)
         magnitude = np.abs(spectrum) ** 0.3
         return magnitude, magnitude * np.exp(1j * np.angle(spectrum))
 
@@ -81,11 +86,7 @@ def test_a_bin_counts_by_what_the_estimate_left_of_it(signals, least):
     removed = np.random.default_rng(1).standard_normal(target.shape) * np.linspace(0, 2, target.shape[-1])
 
     def power(x):
-        x = x / np.sqrt((target**2).mean(-1, keepdims=True))
-        padded = np.pad(x, ((0, 0), (256, 256)))
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
-        frames = np.stack([padded[:, t * 256 : t * 256 + 512] for t in range(1 + x.shape[1] // 256)], axis=1)
-        power = np.pad(np.abs(np.fft.rfft(frames * window) / 16) ** 2, ((0, 0), (1, 1), (1, 1)))
+        power = np.pad(np.abs(float64_spectrum(x, target)) ** 2, ((0, 0), (1, 1), (1, 1)))
         n_frames, n_bins = power.shape[1] - 2, power.shape[2] - 2
         return sum(power[:, i : i + n_frames, j : j + n_bins] for i in range(3) for j in range(3)) / 9
 

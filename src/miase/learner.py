@@ -191,12 +191,13 @@ class Learner:
     def _objective_now(self) -> Objective:
         """The objective, or what it warms up with."""
         settings = self.config.objective
-        # Without a source of noise but the residual, a warm-up whose first pass removes nothing would teach
-        # the network to do nothing; a run that starts from a model needs none.
-        has_noise = set(settings.noise) != {"residual"} or settings.warmup == "wiener_target"
+        warmup = OBJECTIVES[settings.warmup]
+        # Without a source of noise but the residual, a warm-up that has none would teach the network to do
+        # nothing; a run that starts from a model needs none.
+        has_noise = set(settings.noise) != {"residual"} or warmup.has_residual
         warms_up = has_noise and not self.config.training.start
         if self.objective.warms_up and warms_up and self.progress.step < settings.warmup_steps:
-            return OBJECTIVES[settings.warmup]
+            return warmup
         return self.objective
 
     def _draws(self, seed: int, number: int) -> Draws:

@@ -89,12 +89,15 @@ class Objective(NamedTuple):
             noise (to be added).
         settings: fields of the configuration that this objective fixes.
         warms_up: whether the run begins with another objective, ``ObjectiveConfig.warmup``.
+        has_residual: whether it has a first pass that takes something away, so that the residual can be the
+            only noise.
     """
 
     compute: Compute
     needs: frozenset[str]
     settings: Mapping[str, Any] = {}
     warms_up: bool = False
+    has_residual: bool = False
 
 
 def noise2clean(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> dict[str, Tensor]:
@@ -283,12 +286,14 @@ OBJECTIVES: Mapping[str, Objective] = {
     "noise2clean": Objective(noise2clean, frozenset({"noisy", "clean"})),
     "noise2noise": Objective(noise2noise, frozenset({"noisy", "noisy2"})),
     "noisy_target": Objective(noisy_target, frozenset({"noisy", "noise"})),
-    "wiener_target": Objective(wiener_target, frozenset({"noisy", "noise"})),
+    "wiener_target": Objective(wiener_target, frozenset({"noisy", "noise"}), has_residual=True),
     "recorrupted": Objective(recorrupted, frozenset({"noisy", "noise"})),
     "only_noisy": Objective(only_noisy, frozenset({"noisy"})),
-    "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True),
-    "iddp_paper": Objective(iddp, frozenset({"noisy", "noise"}), PUBLISHED),
-    "remixit": Objective(remixit, frozenset({"noisy", "noise"}), {"prior": "average"}, warms_up=True),
+    "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True, has_residual=True),
+    "iddp_paper": Objective(iddp, frozenset({"noisy", "noise"}), PUBLISHED, has_residual=True),
+    "remixit": Objective(
+        remixit, frozenset({"noisy", "noise"}), {"prior": "average"}, warms_up=True, has_residual=True
+    ),
 }
 
 
@@ -306,7 +311,8 @@ def find_objective(config: ObjectiveConfig) -> tuple[Objective, ObjectiveConfig]
         given = getattr(config, name)
         if given not in (fixed, getattr(default, name)):
             raise ConfigError(f"{config.name} fixes {name} to {fixed!r}, got {given!r}; leave it out")
-    if config.name in ("noisy_target", "recorrupted") and set(config.noise) == {"residual"}:
+    adds_noise = "noise" in objective.needs and not objective.has_residual
+    if adds_noise and set(config.noise) == {"residual"}:
         raise ConfigError(
             f"{config.name} makes one pass and has no residual; give --noise white or a noise folder"
         )
@@ -337,11 +343,13 @@ def combined_loss(
     parts = {}
     trusted = torch.ones(len(target), device=target.device) if trusted is None else trusted
     everything = torch.ones_like(trusted)
-    bins = None if removed is None else trust_in_bins(target, removed, config.removed_weight)
+    spectrum_error = compressed_spectrum_error
+    if removed is not None and config.removed_weight < 1:
+        spectrum_error = partial(_error_by_trust, removed=removed, least=config.removed_weight)
     for name, weight, share, loss in (
         ("wsdr", config.wsdr_weight, everything, partial(weighted_sdr, noisier)),
         ("time", config.time_weight, everything, relative_time_error),
-        ("spectrum", config.spectrum_weight, trusted, partial(compressed_spectrum_error, weights=bins)),
+        ("spectrum", config.spectrum_weight, trusted, spectrum_error),
         ("loudness", config.loudness_weight, trusted, partial(loudness_error, sample_rate=sample_rate)),
         ("mse", config.mse_weight, everything, squared_error),
         ("stft", config.stft_weight, trusted, stft_error),
@@ -352,6 +360,10 @@ def combined_loss(
             total = total + weight * value
             parts[name] = value.detach()
     return {"loss": total} | parts
+
+
+def _error_by_trust(estimate: Tensor, target: Tensor, removed: Tensor, least: float) -> Tensor:
+    return compressed_spectrum_error(estimate, target, trust_in_bins(target, removed, least))
 
 
 def scale_to_snr(signal: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
