@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The comparison of objectives in docs/experiments.md: UrbanSound8K (mixed) and white noise at 0 to 10 dB, 16 kHz.
-#   recipes/comparison.sh DATA OUT [JOBS]
-# with DATA the folder that holds speech/librispeech, speech/librispeech-other and noise/urbansound8k. Speakers and noise
-# recordings of training and test are others, and the noise that objectives add is in no noisy file.
+#   recipes/comparison.sh DATA OUT [JOBS] [PLAN]
+# with DATA the folder that holds speech/librispeech, speech/librispeech-other and noise/urbansound8k, and PLAN one of
+# comparison (objectives) and networks (networks x objectives). Speakers and noise recordings of training and test are
+# others, and the noise that objectives add is in no noisy file.
 set -euo pipefail
-DATA=${1:?folder with speech/ and noise/} OUT=${2:?folder to write} JOBS=${3:-2}
+DATA=${1:?folder with speech/ and noise/} OUT=${2:?folder to write} JOBS=${3:-2} PLAN=${4:-comparison}
 MIASE=${MIASE:-miase} PYTHON=${PYTHON:-python} HERE=$(cd "$(dirname "$0")" && pwd)
 
 mkdir -p "$OUT"
@@ -21,4 +22,4 @@ test=(--speech "$DATA/speech/librispeech" --speech "$DATA/speech/librispeech-oth
     --speech "$DATA/speech/librispeech-other" --noise "$DATA/noise/urbansound8k" --split valid --snr 0 10 --max-seconds 6 \
     --limit 16 --seed 3 -q -o "$OUT/mixed/valid"
 cd "$OUT"
-"$MIASE" compare "$HERE/comparison.toml" -o runs --jobs "$JOBS"
+"$MIASE" compare "$HERE/$PLAN.toml" -o "$PLAN" --jobs "$JOBS"

@@ -8,7 +8,7 @@ MIASE=${MIASE:-miase}
 
 "$MIASE" train "$CORPUS" -o "$RUN" --model dcunet10_ctstm --n-blocks 2 --level-seconds 4 --compression 1 \
     --objective iddp --prior average --average-decay 0.995 --warmup noisy_target --warmup-steps 300 --target-share 0.2 \
-    --first-share 1 --cleanest-of 1 --removed-weight 1 \
+    --first-share 1 --cleanest-of 1 --cleanest-share 1 --removed-weight 1 \
     --noise "$DATA/noise/moodist" --noise "$DATA/noise/moodist" --noise synthetic --noise white --snr-db -5 20 \
     --batch-size 4 --excerpt-seconds 2 --spectrum-weight 2 --max-minutes 60 --seed 1 --threads 1 -q
 "$MIASE" train "$CORPUS" -o "$RUN" --resume --max-minutes 74 --spectrum-weight 4 --snr-db -5 25 -q

@@ -33,7 +33,7 @@ ROWS = [
     },
     {"corpus", "dataset", "objectives", "checkpoint", "judge", "matching"},
     {"streamer", "streaming"},
-    {"enhance", "health", "onthefly", "parallel", "plan", "schedule"},
+    {"cleanest", "enhance", "health", "onthefly", "parallel", "plan", "schedule"},
     {"onnx_enhancer", "learner", "examples"},
     {"card", "resume", "training_log", "audit"},
     {"train"},

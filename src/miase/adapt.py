@@ -194,6 +194,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
             target_share=0.1,
             first_share=1.0,
             cleanest_of=1,
+            cleanest_share=1.0,
             removed_weight=1.0,
             snr_db=(-5.0, 15.0),
             wsdr_weight=2.0,

@@ -18,12 +18,14 @@ def write_card(model_dir: Path, config: RunConfig, progress: Progress, data_summ
         clean_speech = "yes"
     else:
         clean_speech = "only to mix with noise, never as a target" if config.mix.speech else "none"
+    n_chosen = len(progress.chosen)
+    chosen = f",\n  in the end from {n_chosen} of them" if n_chosen else ""
     card = f"""# {config.model.name}, trained with `{config.objective.name}`
 
 A speech enhancement model of miase {miase.__version__}.
 
 - **Works at** {config.model.sample_rate} Hz, STFT {config.model.n_fft}/{config.model.hop_length} samples.
-- **Learned from** {data_summary},
+- **Learned from** {data_summary}{chosen},
   by {progress.step} steps of {config.data.batch_size} x {config.data.excerpt_seconds:g} s in
   {progress.seconds / 60:.0f} minutes; added noise: {", ".join(config.objective.noise)};
   seed {config.training.seed}.

@@ -115,6 +115,8 @@ class ObjectiveConfig:
             estimate (1): what it would lose, it then loses less of.
         cleanest_of: iddp and wiener_target learn from the cleanest of each so many excerpts of a batch, by
             the SNR that the first pass estimates, with as many noises; 1 for all.
+        cleanest_share: share of the recordings in steady noise that iddp learns from, those with the highest
+            SNR by the network as it is in the warm-up. Where noise comes and goes it tells nothing; all stay.
         removed_weight: weight in the compressed spectrum's error of a bin of which the first pass of iddp and
             wiener_target removed all, where one that it left alone has 1: what it removed may have been
             speech.
@@ -139,6 +141,7 @@ class ObjectiveConfig:
     target_share: float = 0.5
     first_share: float = 0.85
     cleanest_of: int = 2
+    cleanest_share: float = 0.5
     removed_weight: float = 0.1
     wsdr_weight: float = 1.0
     time_weight: float = 1.0
@@ -164,6 +167,7 @@ class ObjectiveConfig:
         require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
         require(0 <= self.first_share <= 1, "first_share", self.first_share, "from 0 to 1")
         require(self.cleanest_of >= 1, "cleanest_of", self.cleanest_of, "1 or more")
+        require(0 < self.cleanest_share <= 1, "cleanest_share", self.cleanest_share, "above 0 and at most 1")
         require(0 < self.removed_weight <= 1, "removed_weight", self.removed_weight, "above 0 and at most 1")
         for weight in (f.name for f in dataclasses.fields(self)):
             if weight.endswith("_weight") or weight == "gamma":

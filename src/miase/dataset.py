@@ -221,6 +221,16 @@ class Examples(Dataset[dict[str, Tensor]]):
             name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in fields.items()
         }
 
+    def stretch(self, index: int, seconds: float) -> Samples:
+        """Some seconds of a recording, (time,), the same at each call; all of one that is shorter.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        n = round(seconds * self.sample_rate)
+        rng = np.random.default_rng((self.seed, index))
+        return read_excerpt(self.infos[index], n, self.sample_rate, rng, loop=False)
+
     def _excerpt(self, info: AudioInfo, epoch: int, position: int) -> Samples:
         """The excerpt of a position, (time,): the same place in the recording and in its partners."""
         rng = np.random.default_rng((self.seed, epoch, position, 1))
@@ -257,6 +267,7 @@ def batches(
     first_step: int = 0,
     workers: int = 0,
     part: tuple[int, int] = (0, 1),
+    chosen: Sequence[int] = (),
 ) -> Iterator[dict[str, Tensor]]:
     """The batches of an epoch from its step ``first_step`` on; their order follows from seed and epoch.
 
@@ -268,9 +279,10 @@ def batches(
         first_step: of those to give.
         workers: processes that read ahead.
         part: (number, of how many) of the equal parts of each batch that is asked for.
+        chosen: numbers of the recordings to take them from; by default all.
     """
     n_steps = n_steps_of_epoch(len(examples), batch_size)
-    order = np.random.default_rng((seed, epoch)).permutation(len(examples))
+    order = np.random.default_rng((seed, epoch)).permutation(chosen or len(examples))
     order = np.resize(order, n_steps * batch_size)
     number, n_parts = part
     size = batch_size // n_parts

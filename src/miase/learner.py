@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class Progress:
         best_step: step of the validation whose model is kept.
         best_quality: the best so far, see `miase.health.quality`.
         stale: validations since then.
+        chosen: numbers of the recordings to learn from, once they are chosen; all before.
+        chosen_at: step at which they were chosen last.
     """
 
     step: int = 0
@@ -42,6 +44,8 @@ class Progress:
     best_step: int = 0
     best_quality: float = -math.inf
     stale: int = 0
+    chosen: list[int] = field(default_factory=list)
+    chosen_at: int = -1
 
 
 class Learner:
@@ -134,6 +138,18 @@ class Learner:
         self.progress.cpu_seconds = time.process_time() - self.cpu_began
         return values
 
+    def is_to_choose(self) -> bool:
+        """Whether it is time to choose the recordings to learn from.
+
+        A quarter of the warm-up teaches enough for a first choice, all of it for the second; without a
+        warm-up it is time at once.
+        """
+        if self.config.objective.cleanest_share == 1:
+            return False
+        warmup_steps = self.config.objective.warmup_steps if self._warms_up() else 0
+        due = [step for step in (warmup_steps // 4, warmup_steps) if step <= self.progress.step]
+        return bool(due) and self.progress.chosen_at < due[-1]
+
     def is_over(self) -> bool:
         """Whether a limit of the run is reached, or nothing better came for too long."""
         settings, progress = self.config.training, self.progress
@@ -191,14 +207,16 @@ class Learner:
     def _objective_now(self) -> Objective:
         """The objective, or what it warms up with."""
         settings = self.config.objective
-        warmup = OBJECTIVES[settings.warmup]
+        if self._warms_up() and self.progress.step < settings.warmup_steps:
+            return OBJECTIVES[settings.warmup]
+        return self.objective
+
+    def _warms_up(self) -> bool:
+        settings = self.config.objective
         # Without a source of noise but the residual, a warm-up that has none would teach the network to do
         # nothing; a run that starts from a model needs none.
-        has_noise = set(settings.noise) != {"residual"} or warmup.has_residual
-        warms_up = has_noise and not self.config.training.start
-        if self.objective.warms_up and warms_up and self.progress.step < settings.warmup_steps:
-            return warmup
-        return self.objective
+        has_noise = set(settings.noise) != {"residual"} or OBJECTIVES[settings.warmup].has_residual
+        return self.objective.warms_up and has_noise and not self.config.training.start
 
     def _draws(self, seed: int, number: int) -> Draws:
         n_parts = self.config.training.accumulate

@@ -270,6 +270,7 @@ PUBLISHED: Mapping[str, Any] = {
     "target_share": 0.0,
     "first_share": 1.0,
     "cleanest_of": 1,
+    "cleanest_share": 1.0,
     "removed_weight": 1.0,
     "snr_db": (0.0, 10.0),
     "wsdr_weight": 1.0,
@@ -282,17 +283,25 @@ PUBLISHED: Mapping[str, Any] = {
 }
 """As Tu et al. 2025 publish it: (0.8 L_time + 0.2 L_stft) / 600 + L_wSDR + 0.001 |x - f(x)|."""
 
+ALL_RECORDINGS: Mapping[str, Any] = {"cleanest_share": 1.0}
+
 OBJECTIVES: Mapping[str, Objective] = {
-    "noise2clean": Objective(noise2clean, frozenset({"noisy", "clean"})),
-    "noise2noise": Objective(noise2noise, frozenset({"noisy", "noisy2"})),
-    "noisy_target": Objective(noisy_target, frozenset({"noisy", "noise"})),
-    "wiener_target": Objective(wiener_target, frozenset({"noisy", "noise"}), has_residual=True),
-    "recorrupted": Objective(recorrupted, frozenset({"noisy", "noise"})),
-    "only_noisy": Objective(only_noisy, frozenset({"noisy"})),
+    "noise2clean": Objective(noise2clean, frozenset({"noisy", "clean"}), ALL_RECORDINGS),
+    "noise2noise": Objective(noise2noise, frozenset({"noisy", "noisy2"}), ALL_RECORDINGS),
+    "noisy_target": Objective(noisy_target, frozenset({"noisy", "noise"}), ALL_RECORDINGS),
+    "wiener_target": Objective(
+        wiener_target, frozenset({"noisy", "noise"}), ALL_RECORDINGS, has_residual=True
+    ),
+    "recorrupted": Objective(recorrupted, frozenset({"noisy", "noise"}), ALL_RECORDINGS),
+    "only_noisy": Objective(only_noisy, frozenset({"noisy"}), ALL_RECORDINGS),
     "iddp": Objective(iddp, frozenset({"noisy", "noise"}), warms_up=True, has_residual=True),
     "iddp_paper": Objective(iddp, frozenset({"noisy", "noise"}), PUBLISHED, has_residual=True),
     "remixit": Objective(
-        remixit, frozenset({"noisy", "noise"}), {"prior": "average"}, warms_up=True, has_residual=True
+        remixit,
+        frozenset({"noisy", "noise"}),
+        {"prior": "average", **ALL_RECORDINGS},
+        warms_up=True,
+        has_residual=True,
     ),
 }
 

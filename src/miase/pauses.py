@@ -27,7 +27,7 @@ def cut_pauses(samples: Samples, sample_rate: int, rng: np.random.Generator) -> 
         Noise, (time,), shorter than the recording; None where nothing stands out as a pause.
     """
     length = round(FRAME_SECONDS * sample_rate)
-    smooth = _smooth_power(samples, length)
+    smooth = smooth_power(samples, length)
     if len(smooth) < 4 * SMOOTH_FRAMES:
         return None
     quiet, loud = np.quantile(smooth, (QUIET_SHARE, 0.9))
@@ -54,7 +54,7 @@ def cut_gaps(noisy: Samples, estimate: Samples, sample_rate: int) -> Samples | N
         Noise, (time,); None where the estimate is nowhere quiet.
     """
     length = round(FRAME_SECONDS * sample_rate)
-    speech, noise = _smooth_power(estimate, length), _smooth_power(noisy - estimate, length)
+    speech, noise = smooth_power(estimate, length), smooth_power(noisy - estimate, length)
     stretches = _stretches(noisy, speech < noise * 10 ** (-GAP_DB / 10), length, LEAST_GAP_SECONDS)
     return _joined(stretches, length // 2) if stretches else None
 
@@ -73,7 +73,7 @@ def estimated_snr(samples: Samples, sample_rate: int) -> float:
     Returns:
         dB, from -20 to 60; NaN for a recording that is shorter than 0.4 s or silent.
     """
-    smooth = _smooth_power(samples, round(FRAME_SECONDS * sample_rate))
+    smooth = smooth_power(samples, round(FRAME_SECONDS * sample_rate))
     if len(smooth) < 4 * SMOOTH_FRAMES or not smooth.any():
         return float("nan")
     mean, quiet = float(smooth.mean()), float(np.quantile(smooth, FLOOR_QUANTILE))
@@ -81,7 +81,7 @@ def estimated_snr(samples: Samples, sample_rate: int) -> float:
     return float(np.clip(10 * np.log10(max(ratio, 1e-2)), -20.0, 60.0))
 
 
-def _smooth_power(samples: Samples, length: int) -> npt.NDArray[np.float64]:
+def smooth_power(samples: Samples, length: int) -> npt.NDArray[np.float64]:
     """Mean power of each frame of ``length`` samples and its neighbours, (frame,)."""
     n_frames = len(samples) // length
     if n_frames < SMOOTH_FRAMES:

@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from miase.card import write_card
 from miase.checkpoint import load_pretrained, read_config, save_pretrained, written_whole
+from miase.cleanest import cleanest_recordings
 from miase.config import ModelConfig, RunConfig, TrainingConfig
 from miase.config_file import dump_toml, to_dict
-from miase.dataset import VALID_EPOCH, Recordings, batches, n_steps_of_epoch
+from miase.dataset import VALID_EPOCH, Examples, Recordings, batches, n_steps_of_epoch
 from miase.errors import ConfigError, TrainingError
 from miase.examples import TrainingData, open_examples
 from miase.learner import Learner, Progress
@@ -105,6 +106,7 @@ def fit(
         with written_whole(out / "config.toml") as path:
             path.write_text(dump_toml(config), encoding="utf-8")
     valid_batches = _validation_batches(data)
+    choosable = data.train if isinstance(data.train, Examples) else None  # mixtures are new each time
     with (
         closing(TrainingLog(out if leads else None, progress.step)) as log,
         _bar(settings.max_steps, progress.step, quiet or not leads) as bar,
@@ -124,12 +126,26 @@ def fit(
                 first = valid_batches[0]["noisy"][:N_HEARD]
                 log.hear(first, learner.estimate(first), config.model.sample_rate, progress)
 
+        def choose(recordings: Examples) -> None:
+            share = config.objective.cleanest_share
+            chosen = cleanest_recordings(recordings, learner.estimate, share, settings.seed) if leads else []
+            progress.chosen, progress.chosen_at = fabric.broadcast(chosen), progress.step
+
         last_saved = time.monotonic()
         while not ends():
+            if choosable is not None and learner.is_to_choose():
+                choose(choosable)
             epoch, first_step = divmod(progress.step, epoch_steps)
             part = (fabric.global_rank, fabric.world_size)
             for batch in batches(
-                data.train, batch_size, settings.seed, epoch, first_step, config.data.workers, part
+                data.train,
+                batch_size,
+                settings.seed,
+                epoch,
+                first_step,
+                config.data.workers,
+                part,
+                progress.chosen,
             ):
                 parts = learner.step(batch)
                 log.write(parts, "train", progress)
@@ -137,7 +153,7 @@ def fit(
                 bar.set_postfix(loss=f"{parts['loss']:.3f}")
                 if valid_batches and progress.step % settings.valid_steps == 0:
                     validate()
-                if ends():
+                if ends() or (choosable is not None and learner.is_to_choose()):
                     break
                 if time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
                     save()
