@@ -4,9 +4,8 @@ First the folder is looked through (``audit.py``); those of its recordings that 
 copies once. What is heard in them while nobody speaks is mixed with recordings that come with the package,
 whose noise is faint (``rehearsal/``), and from these mixtures the model goes on learning: it meets the
 domain's noise, and what it knows of speech is kept. Where there is too little of such noise, or the model
-works above 16 kHz, it learns from the recordings themselves by denoising twice, and then the weights are
-taken half way back (``blended``). Last, both models are compared on recordings that were held out
-(``gate.py``).
+works above 16 kHz, it learns from the recordings themselves by denoising twice. The weights are then taken
+half way back (``blended``). Last, both models are compared on recordings that were held out (``gate.py``).
 
     NEW/config.json, model.safetensors, README.md    the model for ``-m NEW``
     NEW/adaptation.json                              how it came about: state, base model, audit, figures
@@ -64,7 +63,7 @@ LEAST_NOISE_SECONDS = 10.0
 MOST_NOISE_SECONDS = 600.0
 LOOKED_THROUGH_SECONDS = 60.0  # of a recording, for noise
 LAST_ONLY = 10**9  # steps between validations: the model at the end of the run is the one that is kept
-BLEND = 0.5  # of the way to what was learned without rehearsal
+BLEND = 0.5  # of the way to what was learned; all of it lost as much as it gained in half of the classes
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,7 @@ def adapt(
         raise TrainingError(f"{error}; {out} holds the weights of {model} as they were") from error
     if not training.finished:
         return Adaptation(found, training, None)
-    adapted = load_pretrained(training.model_dir)
-    if not rehearses:
-        adapted = blended(load_pretrained(base), adapted, BLEND)
+    adapted = blended(load_pretrained(base), load_pretrained(training.model_dir), BLEND)
     after = Enhancer(adapted, config.device)
     comparison = compare(before, after, held_out, JUDGED_ON if rehearses else None)
     what = "passed the comparison" if comparison.passed else "did not pass the comparison"
@@ -335,10 +332,9 @@ def _card(
     network, digest = read_config(base)
     if not adapted:
         weights = f"those of `{model}`, unchanged: the adaptation {what}"
-    elif rehearsed:
-        weights = f"those of `{model}`, trained on with the noise of the recordings below"
     else:
-        weights = f"{BLEND:g} of the way from those of `{model}` to those that the training made"
+        made = "on the noise of the recordings below" if rehearsed else "on the recordings below"
+        weights = f"{BLEND:g} of the way from those of `{model}` to those that the training {made} made"
     lines = [
         f"# {network.name}, {'adapted' if adapted else 'not adapted'} to recordings",
         "",
