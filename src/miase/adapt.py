@@ -63,7 +63,7 @@ LEAST_NOISE_SECONDS = 10.0
 MOST_NOISE_SECONDS = 600.0
 LOOKED_THROUGH_SECONDS = 60.0  # of a recording, for noise
 LAST_ONLY = 10**9  # steps between validations: the model at the end of the run is the one that is kept
-BLEND = 0.5  # of the way to what was learned; all of it lost as much as it gained in half of the classes
+BLEND = 0.5  # of the way to what was learned; the whole loses in some noises (docs/experiments.md, 21)
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,16 @@ LEAST = 32  # recordings to learn from
 STEADY_DB = 3.0  # white noise spreads over 1 dB, the noise of streets over 4 to 17
 
 
-def cleanest_recordings(
-    examples: Examples, estimate: Callable[[Tensor], Tensor], share: float, seed: int
-) -> list[int]:
+def cleanest_recordings(examples: Examples, estimate: Callable[[Tensor], Tensor], share: float) -> list[int]:
     """The recordings to learn from, by their numbers in ``examples``: of those in steady noise the cleanest.
 
     In noise that comes and goes, those seem to be clean whose noise passed for speech: all of them stay.
 
     Args:
-        examples: excerpts of the recordings.
+        examples: excerpts of the recordings. Their seed says which to listen to, where there are more than
+            ``MOST``; the others stay where most noise is not steady.
         estimate: the model, (batch, time) -> (batch, time).
         share: of the recordings in steady noise that are wanted.
-        seed: of which recordings to listen to, where there are more than ``MOST``. The others stay where most
-            noise is not steady.
 
     Returns:
         Sorted; ``LEAST`` of them, or all where there are fewer.
@@ -38,7 +35,7 @@ def cleanest_recordings(
     n = len(examples)
     if n <= LEAST:
         return list(range(n))
-    order = np.random.default_rng((seed, n)).permutation(n)
+    order = np.random.default_rng((examples.seed, n)).permutation(n)
     heard, others = order[:MOST], order[MOST:]
     snr_db = np.array([_snr_of(examples, int(index), estimate) for index in heard])
     steady = ~np.isnan(snr_db)
