@@ -25,6 +25,7 @@ ROWS = [
         "rooms",
         "models",
         "losses",
+        "first_pass",
         "loudness",
         "metrics",
         "classical",

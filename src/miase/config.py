@@ -113,6 +113,9 @@ class ObjectiveConfig:
             keeps speech that the first pass would lose.
         first_share: how far the first pass of iddp and wiener_target goes from the recording (0) to its
             estimate (1): what it would lose, it then loses less of.
+        speech_share: share of the power around a bin that is left by the first pass of iddp where there is
+            speech, and first_share holds; the less is left, the further it goes, all of the way where
+            nothing is. 0: first_share everywhere.
         cleanest_of: iddp and wiener_target learn from the cleanest of each so many excerpts of a batch, by
             the SNR that the first pass estimates, with as many noises; 1 for all.
         cleanest_share: share of the recordings in steady noise that iddp learns from, those with the highest
@@ -140,6 +143,7 @@ class ObjectiveConfig:
     warmup_steps: int = 400
     target_share: float = 0.5
     first_share: float = 0.85
+    speech_share: float = 0.0
     cleanest_of: int = 2
     cleanest_share: float = 0.5
     removed_weight: float = 0.1
@@ -166,6 +170,7 @@ class ObjectiveConfig:
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.target_share <= 1, "target_share", self.target_share, "from 0 to 1")
         require(0 <= self.first_share <= 1, "first_share", self.first_share, "from 0 to 1")
+        require(0 <= self.speech_share <= 1, "speech_share", self.speech_share, "from 0 to 1")
         require(self.cleanest_of >= 1, "cleanest_of", self.cleanest_of, "1 or more")
         require(0 < self.cleanest_share <= 1, "cleanest_share", self.cleanest_share, "above 0 and at most 1")
         require(0 < self.removed_weight <= 1, "removed_weight", self.removed_weight, "above 0 and at most 1")

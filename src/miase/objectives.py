@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from miase.classical import wiener
 from miase.config import ObjectiveConfig
 from miase.errors import ConfigError
+from miase.first_pass import cleanest_neighbours, part_way
 from miase.losses import (
     compressed_spectrum_error,
     multi_resolution_stft_error,
@@ -181,13 +182,13 @@ def iddp(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws
     """Denoising twice with the implicit deep denoiser prior (Tu et al. 2025; Lin et al. 2022).
 
     The first pass y1, without gradient and in evaluation mode, is noised again with n', and the second
-    output f(y1 + n') learns to be y1. As published, y1 = f(x); else y1 = x + s (f(x) - x), s the
-    ``first_share``, for the cleanest of each ``cleanest_of`` items. A share of the items learns by the
-    objective of the warm-up.
+    output f(y1 + n') learns to be y1. As published, y1 = f(x); else y1 is `part_way` from x to f(x), for the
+    cleanest of each ``cleanest_of`` items. A share of the items learns by the objective of the warm-up.
     """
     noisy = batch["noisy"]
     with torch.no_grad():
-        first = noisy.lerp(_in_eval_mode(networks.prior, noisy), config.first_share)
+        estimate = _in_eval_mode(networks.prior, noisy)
+        first = part_way(noisy, estimate, config.first_share, config.speech_share, networks.sample_rate)
         batch, first = _cleanest(batch, first, config.cleanest_of)
         noisier, target, trusted = _with_recordings(
             (_noised_again(first, batch, config, draws), first), networks, batch, config, draws
@@ -208,18 +209,12 @@ def _noised_again(first: Tensor, batch: Batch, config: ObjectiveConfig, draws: D
 def _cleanest(batch: Batch, first: Tensor, of: int) -> tuple[Batch, Tensor]:
     """The batch and its first pass, (batch, time); the cleanest of ``of`` neighbours takes all their places.
 
-    The SNR is that of the first pass over what it removed. Only recordings are replaced, so that each item
-    has a noise of its own; and within neighbours, so that a batch is the same whole or in parts.
+    Only recordings are replaced, so that each item has a noise of its own.
     """
     if of == 1:
         return batch, first
-    noisy = batch["noisy"]
-    snr = first.square().mean(-1) / ((noisy - first).square().mean(-1) + 1e-12)
-    item = torch.arange(len(snr), device=snr.device)
-    group = (item // of * of).unsqueeze(-1) + torch.arange(of, device=snr.device)
-    group = group.clamp(max=len(snr) - 1)
-    best = group.gather(-1, snr[group].argmax(-1, keepdim=True)).squeeze(-1)
-    return {**batch, "noisy": noisy[best]}, first[best]
+    best = cleanest_neighbours(batch["noisy"], first, of)
+    return {**batch, "noisy": batch["noisy"][best]}, first[best]
 
 
 def wiener_target(
@@ -269,6 +264,7 @@ PUBLISHED: Mapping[str, Any] = {
     "warmup_steps": 0,
     "target_share": 0.0,
     "first_share": 1.0,
+    "speech_share": 0.0,
     "cleanest_of": 1,
     "cleanest_share": 1.0,
     "removed_weight": 1.0,
