@@ -119,7 +119,8 @@ class ObjectiveConfig:
         cleanest_of: iddp and wiener_target learn from the cleanest of each so many excerpts of a batch, by
             the SNR that the first pass estimates, with as many noises; 1 for all.
         cleanest_share: share of the recordings in steady noise that iddp learns from, those with the highest
-            SNR by the network as it is in the warm-up. Where noise comes and goes it tells nothing; all stay.
+            SNR by a Wiener filter at first, and by the network as it is in the warm-up then. Where noise comes
+            and goes it tells nothing; all stay.
         removed_weight: weight in the compressed spectrum's error of a bin of which the first pass of iddp and
             wiener_target removed all, where one that it left alone has 1: what it removed may have been
             speech.
@@ -143,7 +144,7 @@ class ObjectiveConfig:
     warmup_steps: int = 400
     target_share: float = 0.5
     first_share: float = 0.85
-    speech_share: float = 0.0
+    speech_share: float = 0.1
     cleanest_of: int = 2
     cleanest_share: float = 0.5
     removed_weight: float = 0.1

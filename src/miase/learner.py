@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from miase.classical import wiener
 from miase.config import RunConfig
 from miase.errors import TrainingError
 from miase.health import health, quality, rate
@@ -141,13 +142,13 @@ class Learner:
     def is_to_choose(self) -> bool:
         """Whether it is time to choose the recordings to learn from.
 
-        A quarter of the warm-up teaches enough for a first choice, all of it for the second; without a
-        warm-up it is time at once.
+        At the beginning, after a quarter of the warm-up, and after all of it: each time more is known of the
+        speech.
         """
         if self.config.objective.cleanest_share == 1:
             return False
         warmup_steps = self.config.objective.warmup_steps if self._warms_up() else 0
-        due = [step for step in (warmup_steps // 4, warmup_steps) if step <= self.progress.step]
+        due = [step for step in (0, warmup_steps // 4, warmup_steps) if step <= self.progress.step]
         return bool(due) and self.progress.chosen_at < due[-1]
 
     def is_over(self) -> bool:
@@ -189,6 +190,15 @@ class Learner:
         with torch.no_grad():
             estimate: Tensor = self.average(noisy.to(self.fabric.device))
         return estimate
+
+    def heard(self, noisy: Tensor) -> Tensor:
+        """What is known of the speech in recordings, (batch, time), to choose those to learn from.
+
+        Until the average has learned something, a Wiener filter knows more.
+        """
+        if self.progress.step == 0 and not self.config.training.start:
+            return torch.from_numpy(wiener(noisy.numpy(), self.config.model.sample_rate))
+        return self.estimate(noisy)
 
     def kept(self) -> DCUNet:
         """The model that a run leaves: see ``best``; the average where there was no validation."""

@@ -128,7 +128,7 @@ def fit(
 
         def choose(recordings: Examples) -> None:
             share = config.objective.cleanest_share
-            chosen = cleanest_recordings(recordings, learner.estimate, share) if leads else []
+            chosen = cleanest_recordings(recordings, learner.heard, share) if leads else []
             progress.chosen, progress.chosen_at = fabric.broadcast(chosen), progress.step
 
         last_saved = time.monotonic()
