@@ -119,8 +119,8 @@ class ObjectiveConfig:
         cleanest_of: iddp and wiener_target learn from the cleanest of each so many excerpts of a batch, by
             the SNR that the first pass estimates, with as many noises; 1 for all.
         cleanest_share: share of the recordings in steady noise that iddp learns from, those with the highest
-            SNR by a Wiener filter at first, and by the network as it is in the warm-up then. Where noise comes
-            and goes it tells nothing; all stay.
+            SNR by a Wiener filter at first, then by the network as it is in the warm-up. Where noise
+            comes and goes it tells nothing; all stay.
         removed_weight: weight in the compressed spectrum's error of a bin of which the first pass of iddp and
             wiener_target removed all, where one that it left alone has 1: what it removed may have been
             speech.
