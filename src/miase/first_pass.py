@@ -71,7 +71,10 @@ def cleanest_neighbours(noisy: Tensor, first: Tensor, of: int) -> Tensor:
 
 def _around(power: Tensor) -> Tensor:
     """Means over the bins and frames around each, those that there are; (batch, freq, frame) -> the same."""
-    padding = (AROUND[0] // 2, AROUND[1] // 2)
+    n_bins, n_frames = AROUND  # one axis after the other: the same means, in a third of the time
+    bins = F.avg_pool2d(
+        power.unsqueeze(1), (n_bins, 1), stride=1, padding=(n_bins // 2, 0), count_include_pad=False
+    )
     return F.avg_pool2d(
-        power.unsqueeze(1), AROUND, stride=1, padding=padding, count_include_pad=False
+        bins, (1, n_frames), stride=1, padding=(0, n_frames // 2), count_include_pad=False
     ).squeeze(1)
