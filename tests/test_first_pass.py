@@ -12,8 +12,7 @@ SPEECH, NOISE = slice(0, 12000), slice(20000, 32000)  # of two seconds, well wit
 
 def speech_then_noise(rate):
     """White noise all along; speech, which the estimate keeps, in the first half."""
-    half = int(rate)
-    speech = np.concatenate([speech_like(1, rate, 0), np.zeros(half)])
+    speech = np.concatenate([speech_like(1, rate, 0), np.zeros(rate)])
     noise = 0.1 * speech.std() * white(2, rate, 1) / white(2, rate, 1).std()
     noisy = torch.tensor(speech + noise).float().unsqueeze(0)
     return noisy, torch.tensor(speech).float().unsqueeze(0)
@@ -31,7 +30,7 @@ def test_all_of_the_noise_goes_where_there_is_nothing_else():
 
 
 def test_speech_gets_back_what_the_estimate_lost_of_it():
-    """The estimate halves the first half, so that three quarters of its power are in what it removed."""
+    """The estimate halves the first half, so that what it removed has as much power as what it left."""
     noisy = torch.tensor(np.stack([white(2, 16000, 2)])).float()
     estimate = noisy * torch.cat([torch.full((16000,), 0.5), torch.zeros(16000)])
     for speech_share, share in ((0.25, 0.85), (0.5, 1 - 0.15 * 0.5 / 0.5), (1.0, 1 - 0.15 * 0.5)):

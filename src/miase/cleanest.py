@@ -26,7 +26,7 @@ def cleanest_recordings(examples: Examples, estimate: Callable[[Tensor], Tensor]
     Args:
         examples: excerpts of the recordings. Their seed says which to listen to, where there are more than
             ``MOST``; the others stay where most noise is not steady.
-        estimate: the model, (batch, time) -> (batch, time).
+        estimate: the model or a filter, (batch, time) -> (batch, time).
         share: of the recordings in steady noise that are wanted.
 
     Returns:

@@ -9,12 +9,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from miase.classical import wiener
 from miase.config import RunConfig
 from miase.errors import TrainingError
 from miase.health import health, quality, rate
 from miase.models import DCUNet
-from miase.objectives import OBJECTIVES, Draws, Networks, Objective
+from miase.objectives import OBJECTIVES, Draws, Networks, Objective, wiener_estimate
 from miase.parallel import Autocast
 from miase.schedule import lr_factor
 
@@ -148,8 +147,8 @@ class Learner:
         if self.config.objective.cleanest_share == 1:
             return False
         warmup_steps = self.config.objective.warmup_steps if self._warms_up() else 0
-        due = [step for step in (0, warmup_steps // 4, warmup_steps) if step <= self.progress.step]
-        return bool(due) and self.progress.chosen_at < due[-1]
+        due = max(step for step in (0, warmup_steps // 4, warmup_steps) if step <= self.progress.step)
+        return self.progress.chosen_at < due
 
     def is_over(self) -> bool:
         """Whether a limit of the run is reached, or nothing better came for too long."""
@@ -197,7 +196,7 @@ class Learner:
         Until the average has learned something, a Wiener filter knows more.
         """
         if self.progress.step == 0 and not self.config.training.start:
-            return torch.from_numpy(wiener(noisy.numpy(), self.config.model.sample_rate))
+            return wiener_estimate(noisy, self.config.model.sample_rate)
         return self.estimate(noisy)
 
     def kept(self) -> DCUNet:

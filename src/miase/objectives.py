@@ -231,10 +231,14 @@ def wiener_target(
     return networks.loss(noisier, first, config, removed=batch["noisy"] - first)
 
 
+def wiener_estimate(noisy: Tensor, sample_rate: int) -> Tensor:
+    """The Wiener filter of `miase.classical`, (batch, time) -> the same; computed on the CPU."""
+    return torch.from_numpy(wiener(noisy.cpu().numpy(), sample_rate)).to(noisy.device)
+
+
 def _filtered(networks: Networks, batch: Batch, config: ObjectiveConfig) -> Tensor:
     noisy = batch["noisy"]
-    filtered = torch.from_numpy(wiener(noisy.cpu().numpy(), networks.sample_rate)).to(noisy.device)
-    return noisy.lerp(filtered, config.first_share)
+    return noisy.lerp(wiener_estimate(noisy, networks.sample_rate), config.first_share)
 
 
 def _filtered_first(networks: Networks, batch: Batch, config: ObjectiveConfig, draws: Draws) -> Example:
