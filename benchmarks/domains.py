@@ -51,8 +51,10 @@ def main() -> None:
     arguments = parser.parse_args()
     speech = arguments.work / "speech"
     if not speech.exists():
-        with_lead_in(arguments.speech, speech.with_suffix(".part"))
-        speech.with_suffix(".part").rename(speech)
+        part = speech.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)  # of a command that was killed
+        with_lead_in(arguments.speech, part)
+        part.rename(speech)
     found = {name: study(name, arguments) for name in arguments.classes}
     write(found, arguments)
 
