@@ -10,7 +10,7 @@ from miase.classical import wiener
 from miase.config import ModelConfig, ObjectiveConfig
 from miase.errors import ConfigError
 from miase.losses import relative_time_error
-from miase.models import build_model
+from miase.models import MODELS, build_model
 from miase.objectives import (
     OBJECTIVES,
     Draws,
@@ -452,6 +452,20 @@ def test_an_objective_falls_on_one_batch_with_finite_gradients(name):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1 * abs(losses[0])
+
+
+@pytest.mark.parametrize("network", MODELS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_step_lowers_the_loss_of_every_network(name, network):
+    torch.manual_seed(0)
+    config = ModelConfig(network, **SMALL)
+    model, prior, batch = build_model(config), build_model(config).eval(), make_batch(n_samples=1000)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    before = call(name, Networks(model, prior), batch=batch)["loss"]
+    before.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    optimizer.step()
+    assert call(name, Networks(model, prior), batch=batch)["loss"] < before
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
