@@ -5,6 +5,7 @@ Spectra are (frame, freq, 2) here, frames first.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -53,8 +54,8 @@ class ModelStream:
         self._synthesis = SynthesisStream(model.stft)
         self._cut = _CutStream(model.stft) if with_cut else None
         empty = model.stft.window.new_zeros(0)
-        self._spectrum = empty.view(0, 1, 2).expand(0, network.n_freq, 2)  # that waits for its masks
-        self._outputs = self._spectrum  # of the network, which wait for their turn
+        self._spectrum = _Queue(empty.view(0, 1, 2).expand(0, network.n_freq, 2))  # that waits for its masks
+        self._outputs = self._spectrum.empty  # of the network, which wait for their turn
         self._n_early = 0  # frames that went out before the network was through with them
         self._streams = [empty] * (3 if with_cut else 1)
         self._n_left = 0  # samples still to be given
@@ -114,7 +115,7 @@ class ModelStream:
         n_late = min(self._n_early, len(outputs))
         self._n_early -= n_late
         outputs = torch.cat((self._outputs, outputs[n_late:]))
-        self._spectrum = torch.cat((self._spectrum, spectrum))
+        self._spectrum.append(spectrum)
         n_given = len(outputs)
         if self._lookahead is not None and not last:
             n_given = max(0, len(self._spectrum) - self._lookahead)
@@ -124,7 +125,7 @@ class ModelStream:
                 outputs = torch.cat((outputs, early))
                 self._n_early += len(early)
         self._outputs = outputs[n_given:].clone()
-        noisy, self._spectrum = self._spectrum[:n_given], self._spectrum[n_given:].clone()
+        noisy = self._spectrum.take(n_given)
         return noisy, complex_multiply(bounded_mask(outputs[:n_given]), noisy)
 
 
@@ -137,6 +138,38 @@ def _with_end(spectra: Iterator[Tensor], last: bool) -> Iterator[tuple[Tensor, b
         before = spectrum
     if before is not None:
         yield before, last
+
+
+class _Queue:
+    """Frames that wait for their turn, in the pieces that they came in: none is moved until it is taken.
+
+    ``empty`` has no frame, and the shape and type of all.
+    """
+
+    def __init__(self, empty: Tensor) -> None:
+        self.empty = empty
+        self._pieces: deque[Tensor] = deque()
+        self._n_frames = 0
+
+    def __len__(self) -> int:
+        return self._n_frames
+
+    def append(self, frames: Tensor) -> None:
+        self._pieces.append(frames)
+        self._n_frames += len(frames)
+
+    def take(self, n_frames: int) -> Tensor:
+        """The first ``n_frames`` of those that wait, which are then gone."""
+        taken = [self.empty]
+        self._n_frames -= n_frames
+        while n_frames:
+            piece = self._pieces.popleft()
+            if len(piece) > n_frames:
+                self._pieces.appendleft(piece[n_frames:])
+                piece = piece[:n_frames]
+            taken.append(piece)
+            n_frames -= len(piece)
+        return torch.cat(taken)
 
 
 class _LevelStream:
