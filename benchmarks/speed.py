@@ -181,17 +181,23 @@ def streaming(enhancer: Enhancer, seconds: float) -> dict:
 
 
 def training_ways(config: ModelConfig) -> dict[str, Callable[[], object]]:
-    """A pass without gradient, and a pass with it and its way back, on 2 x 165 000 samples."""
+    """A pass without gradient, and one with it and its way back, on 2 x 165 000 samples."""
     model = build_model(config).train()
     noisy = 0.1 * torch.randn(2, 165_000)
 
-    def step(network: torch.nn.Module) -> None:
-        with torch.no_grad():
-            target = network(noisy)
+    def step(network: torch.nn.Module, rounded: bool = False) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            with torch.no_grad():
+                target = network(noisy)
+            estimate = network(noisy)
         model.zero_grad()
-        weighted_sdr(noisy, network(noisy), target).mean().backward()
+        weighted_sdr(noisy, estimate, target).mean().backward()
 
-    return {"plain": lambda: step(PlainDCUNet(model)), "module": lambda: step(model)}
+    return {
+        "plain": lambda: step(PlainDCUNet(model)),
+        "module": lambda: step(model),
+        "bfloat16": lambda: step(model, rounded=True),
+    }
 
 
 def command() -> dict:

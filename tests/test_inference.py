@@ -10,6 +10,7 @@ from miase.config import ModelConfig
 from miase.models import MODELS, build_model
 from miase.models.grouped import GroupedBottleneck
 from miase.models.inference import FusedNetwork
+from miase.models.recurrence import recurrent_states
 from miase.streaming import ModelStream
 
 SMALL = {"sample_rate": 4000, "n_blocks": 2, "window_frames": 32, "level_seconds": 0.5, "compression": 0.5}
@@ -98,6 +99,30 @@ def test_transformers_side_by_side_give_what_each_gives(name):
     x = torch.randn(3, 128, 9, 8)
     together = GroupedBottleneck(bottleneck)(x.permute(0, 3, 2, 1).contiguous())
     torch.testing.assert_close(together.permute(0, 3, 2, 1), bottleneck(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dcunet10_rtstm", "dcunet10_ctstm"])
+def test_transformers_side_by_side_have_the_gradients_of_each(name):
+    bottleneck = trained(name=name, n_blocks=2).bottleneck.double().requires_grad_()
+    x = torch.randn(3, 128, 9, 8, dtype=torch.float64)
+    weights = torch.randn_like(x)
+
+    def gradients(output, given):
+        wanted = (given, *bottleneck.parameters())
+        return torch.autograd.grad((output * weights).sum(), wanted)
+
+    given = x.clone().requires_grad_()
+    apart = gradients(bottleneck(given), given)
+    given = x.clone().requires_grad_()
+    together = gradients(GroupedBottleneck(bottleneck)(given.permute(0, 3, 2, 1)).permute(0, 3, 2, 1), given)
+    torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
+
+
+def test_the_way_back_of_the_recurrence_is_that_of_finite_differences():
+    inputs = torch.randn(2, 3, 4, 15, dtype=torch.float64, requires_grad=True)
+    from_state = torch.randn(2, 5, 15, dtype=torch.float64, requires_grad=True)
+    bias = torch.cat((torch.zeros(2, 1, 10), torch.randn(2, 1, 5)), dim=-1).double().requires_grad_()
+    assert torch.autograd.gradcheck(recurrent_states, (inputs, from_state, bias))
 
 
 @pytest.mark.parametrize("name", ["dcunet10_ctstm", "dcunet20"])

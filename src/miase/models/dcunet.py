@@ -1,7 +1,7 @@
 """The deep complex U-Net (Choi et al. 2019) with a choice of bottlenecks, as one class."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from miase.models.complex import (
     bounded_mask,
     complex_multiply,
 )
+from miase.models.grouped import GroupedBottleneck
 from miase.models.transformer import ComplexBottleneck, RealBottleneck, in_windows
 from miase.stft import Stft
 
@@ -105,7 +106,7 @@ class DCUNet(nn.Module):
             x = self._through(block, x)
             skipped.append(x)
         if self.bottleneck is not None:
-            bottleneck = partial(self._through, self.bottleneck)
+            bottleneck = partial(self._through, self._bottleneck)
             x = in_windows(bottleneck, x, self.config.window_frames // self.frame_stride)
             x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
         skipped.pop()
@@ -113,7 +114,16 @@ class DCUNet(nn.Module):
             x = torch.cat((self._through(block, x, sizes.pop()), skipped.pop()), dim=1)
         return bounded_mask(self.mask_out(x, sizes.pop()).float().permute(0, 2, 3, 1))
 
-    def _through(self, block: nn.Module, x: Tensor, *size: Pair) -> Tensor:
+    def _bottleneck(self, x: Tensor) -> Tensor:
+        """The bottleneck, on a CPU with its parts side by side, and in float32, in which they are faster."""
+        assert self.bottleneck is not None
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            y: Tensor = self.bottleneck(x)
+            return y
+        with torch.autocast("cpu", enabled=False):
+            return GroupedBottleneck(self.bottleneck)(x.float().permute(0, 3, 2, 1)).permute(0, 3, 2, 1)
+
+    def _through(self, block: Callable[..., Tensor], x: Tensor, *size: Pair) -> Tensor:
         """A block's output; ``activation_checkpointing`` computes its inside anew on the way back."""
         if self.activation_checkpointing and torch.is_grad_enabled():
 
@@ -151,12 +161,13 @@ class DCUNet(nn.Module):
 
 
 @contextmanager
-def _with_still_statistics(block: nn.Module) -> Iterator[None]:
+def _with_still_statistics(block: Callable[..., Tensor]) -> Iterator[None]:
     """Within it, batch norms that learn leave their running statistics as they are.
 
     A momentum of 0 does so, rather than having none: the way back must find the tensors of the first time.
     """
-    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    modules = block.modules() if isinstance(block, nn.Module) else ()
+    norms = [m for m in modules if isinstance(m, nn.BatchNorm2d) and m.training]
     before = [(norm.momentum, copy.deepcopy(norm.num_batches_tracked)) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

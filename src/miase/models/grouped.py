@@ -1,13 +1,15 @@
-"""The bottlenecks for inference: their two-stage transformers side by side, as one batch of matrix products.
+"""The bottlenecks on a CPU: their two-stage transformers side by side, as one batch of matrix products.
 
-The numbers are those of `miase.models.transformer`. The tensors here are (group, row, step, width), one group
-for each transformer; a bottleneck of one transformer is the case of one group.
+The numbers are those of `miase.models.transformer`, and their gradients reach its parameters. The tensors
+here are (group, row, step, width), one group for each transformer; a bottleneck of one transformer is the
+case of one group.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from miase.models.recurrence import recurrent_states
 from miase.models.transformer import (
     ComplexBottleneck,
     RealBottleneck,
@@ -51,11 +53,7 @@ class _WholeNorm(_Norm):
 
 
 class _Recurrence:
-    """Bidirectional GRUs (Cho et al. 2014) of all groups; both directions of all take a step at a time.
-
-    r = sigmoid(Wr x + Ur h), z = sigmoid(Wz x + Uz h), n = tanh(Wn x + r (Un h)), h' = n + z (h - n), each
-    with its biases.
-    """
+    """Bidirectional GRUs of all groups; both directions of all take a step at a time."""
 
     def __init__(self, grus: list[nn.GRU]) -> None:
         inner = 2 * grus[0].hidden_size
@@ -75,25 +73,13 @@ class _Recurrence:
     def __call__(self, x: Tensor) -> Tensor:
         """(group, row, step, width) -> (group, row, step, 2 * width), forward before backward."""
         n_groups, n_rows, n_steps, width = x.shape
-        inner = 2 * width
         # (group * direction, step, row, width), the backward direction with its last step first.
-        both = x.new_empty(n_groups, 2, n_steps, n_rows, width)
-        both[:, 0] = x.transpose(1, 2)
-        both[:, 1] = x.flip(2).transpose(1, 2)
-        inputs = torch.baddbmm(self.input_bias, both.view(2 * n_groups, -1, width), self.from_input)
+        both = torch.stack((x, x.flip(2)), dim=1).transpose(2, 3).reshape(2 * n_groups, -1, width)
+        inputs = torch.baddbmm(self.input_bias, both, self.from_input)
         inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
-        states = x.new_empty(n_groups, n_rows, n_steps, 2, width)
-        state = x.new_zeros(2 * n_groups, n_rows, width)
-        for step, given in enumerate(inputs.unbind(1)):
-            recurrent = torch.baddbmm(self.state_bias, state, self.from_state)
-            gates = (given[..., :inner] + recurrent[..., :inner]).sigmoid_()
-            reset, update = gates.chunk(2, dim=-1)
-            new = torch.addcmul(given[..., inner:], reset, recurrent[..., inner:]).tanh_()
-            state = torch.lerp(new, state, update)
-            forward, backward = state.view(n_groups, 2, n_rows, width).unbind(1)
-            states[:, :, step, 0] = forward
-            states[:, :, n_steps - 1 - step, 1] = backward
-        return states.flatten(3)
+        states = recurrent_states(inputs, self.from_state, self.state_bias)
+        forward, backward = states.view(n_groups, 2, n_steps, n_rows, width).unbind(1)
+        return torch.cat((forward, backward.flip(1)), dim=-1).transpose(1, 2).contiguous()
 
 
 class _Layer:
@@ -136,7 +122,7 @@ class _Block:
 
 
 class GroupedBottleneck:
-    """A trained bottleneck, prepared for inference."""
+    """The weights of a bottleneck as they are now, side by side."""
 
     def __init__(self, bottleneck: RealBottleneck | ComplexBottleneck) -> None:
         if isinstance(bottleneck, ComplexBottleneck):

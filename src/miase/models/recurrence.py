@@ -1,0 +1,95 @@
+"""The steps of gated recurrent units (Cho et al. 2014), several units at a time, and their way back.
+
+Per step, with the inputs' share a = W x + b of each gate, which is computed for all steps beforehand:
+r = sigmoid(a_r + U_r h), z = sigmoid(a_z + U_z h), u = U_n h + c, n = tanh(a_n + r u), h' = n + z (h - n).
+PyTorch's own recurrence does one unit and one direction at a time, and remembers each operation of each step.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _Kept(NamedTuple):
+    """What the way back needs, (unit, step, row, ...) each: r and z, u, n."""
+
+    gates: Tensor
+    from_state: Tensor
+    new: Tensor
+
+
+def recurrent_states(inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> Tensor:
+    """The states h' after each step, from a state of zeros.
+
+    Args:
+        inputs: a of the gates r, z and n, (unit, step, row, 3 * width).
+        from_state: U of the same gates, transposed, (unit, width, 3 * width).
+        state_bias: c, preceded by zeros for r and z, (unit, 1, 3 * width).
+
+    Returns:
+        (unit, step, row, width).
+    """
+    if torch.is_grad_enabled() and (inputs.requires_grad or from_state.requires_grad):
+        states: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
+            inputs, from_state, state_bias
+        )
+        return states
+    return _steps(inputs, from_state, state_bias, None)
+
+
+def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept | None) -> Tensor:
+    n_units, n_steps, n_rows, _ = inputs.shape
+    width = from_state.shape[1]
+    states = inputs.new_empty(n_units, n_steps, n_rows, width)
+    state = inputs.new_zeros(n_units, n_rows, width)
+    for step, given in enumerate(inputs.unbind(1)):
+        recurrent = torch.baddbmm(state_bias, state, from_state)
+        gates = (given[..., : 2 * width] + recurrent[..., : 2 * width]).sigmoid_()
+        reset, update = gates.chunk(2, dim=-1)
+        new = torch.addcmul(given[..., 2 * width :], reset, recurrent[..., 2 * width :]).tanh_()
+        state = torch.lerp(new, state, update, out=states[:, step])
+        if kept is not None:
+            kept.gates[:, step] = gates
+            kept.from_state[:, step] = recurrent[..., 2 * width :]
+            kept.new[:, step] = new
+    return states
+
+
+class _Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> Tensor:
+        width = from_state.shape[1]
+        shape = (*inputs.shape[:-1], width)
+        kept = _Kept(
+            inputs.new_empty(*shape[:-1], 2 * width), inputs.new_empty(shape), inputs.new_empty(shape)
+        )
+        states = _steps(inputs, from_state, state_bias, kept)
+        ctx.save_for_backward(from_state, states, *kept)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All that does not depend on the gradient of the state is computed for all steps at once."""
+        weight, states, gates, from_state, new = ctx.saved_tensors
+        n_units, n_steps, n_rows, width = states.shape
+        reset, update = gates.chunk(2, dim=-1)
+        before = torch.cat((torch.zeros_like(states[:, :1]), states[:, :-1]), dim=1)
+        to_new = (1 - update) * (1 - new.square())  # of h' along a_n, and so on
+        to_update = (before - new) * update * (1 - update)
+        to_reset = to_new * from_state * reset * (1 - reset)
+        slopes = torch.stack((to_reset, to_update, to_new * reset), dim=3)
+        of_states = torch.empty_like(states)
+        of_gates = torch.empty_like(slopes)
+        weight_back = weight.transpose(1, 2)
+        carried = torch.zeros_like(states[:, 0])
+        for step in range(n_steps - 1, -1, -1):
+            of_state = torch.add(grad[:, step], carried, out=of_states[:, step])
+            of_gate = torch.mul(of_state.unsqueeze(2), slopes[:, step], out=of_gates[:, step])
+            carried = torch.baddbmm(of_state * update[:, step], of_gate.flatten(2), weight_back)
+        of_weight = before.flatten(1, 2).transpose(1, 2) @ of_gates.view(n_units, n_steps * n_rows, 3 * width)
+        of_bias = of_gates.sum((1, 2)).flatten(1).unsqueeze(1)
+        of_gates[:, :, :, 2] = of_states * to_new
+        return of_gates.flatten(3), of_weight, of_bias
