@@ -55,6 +55,21 @@ def test_complex_transposed_convolution_equals_torchs_own_on_complex_numbers(str
     torch.testing.assert_close(as_complex(result), expected)
 
 
+@pytest.mark.parametrize("n_frames", [1, 2, 3])
+def test_short_images_in_bfloat16_hold_only_numbers(n_frames):
+    conv = ComplexConv2d(64, 64, (3, 3), (2, 2))
+    back = ComplexConvTranspose2d(64, 64, (3, 3), (2, 2))
+    x = torch.randn(2, 128, 9, n_frames).contiguous(memory_format=torch.channels_last).requires_grad_()
+    for _ in range(5):
+        for size in (1 << 10, 1 << 14, 1 << 18):
+            torch.full((size,), torch.nan)  # what is allocated next may hold these
+        with torch.autocast("cpu", torch.bfloat16):
+            result = back(conv(x), (9, n_frames))
+        wanted = (x, conv.weight_real, back.weight_real)
+        for tensor in (result, *torch.autograd.grad(result.float().sum(), wanted)):
+            assert torch.isfinite(tensor).all()
+
+
 def test_interleaved_parts_come_back():
     real, imag = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
     both = interleave(real, imag)

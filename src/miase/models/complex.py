@@ -5,6 +5,8 @@ channel c. In this order the concatenation of two complex tensors is a plain ``t
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,23 @@ def imag_part(x: Tensor) -> Tensor:
 def interleave(real: Tensor, imag: Tensor) -> Tensor:
     """Two (batch, channel, ...) parts -> (batch, 2 * channel, ...)."""
     return torch.stack((real, imag), dim=2).flatten(1, 2)
+
+
+NARROW = 2  # values along the last axis
+
+
+def convolve(
+    convolution: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor, *how: Any
+) -> Tensor:
+    """``convolution(x, weight, bias, *how)``; in float32 where bfloat16 may give NaN.
+
+    On a CPU with AMX oneDNN, up to that of torch 2.13, reads memory that nobody wrote when a convolution in
+    bfloat16 has a stride of two along a last axis of one or two values, and on its way back.
+    """
+    if x.device.type == "cpu" and x.shape[-1] <= NARROW:
+        with torch.autocast("cpu", enabled=False):
+            return convolution(x.to(weight.dtype), weight, bias, *how)
+    return convolution(x, weight, bias, *how)
 
 
 class _ComplexWeight(nn.Module):
@@ -64,7 +83,7 @@ class ComplexConv2d(_ComplexWeight):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 2 * in_channels, freq, frame) -> (batch, 2 * out_channels, freq', frame')."""
-        return F.conv2d(x, self.block_weight(), self.bias, self.stride, self.padding)
+        return convolve(F.conv2d, x, self.block_weight(), self.bias, self.stride, self.padding)
 
 
 class ComplexConvTranspose2d(_ComplexWeight):
@@ -90,8 +109,8 @@ class ComplexConvTranspose2d(_ComplexWeight):
     def forward(self, x: Tensor, size: Pair) -> Tensor:
         """(batch, 2 * in_channels, freq', frame') -> (batch, 2 * out_channels, *size)."""
         extra = [size[i] - ((x.shape[2 + i] - 1) * self.stride[i] + 1) for i in range(2)]
-        return F.conv_transpose2d(
-            x, self.block_weight(), self.bias, self.stride, self.padding, output_padding=extra
+        return convolve(
+            F.conv_transpose2d, x, self.block_weight(), self.bias, self.stride, self.padding, extra
         )
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miase.models.complex import ComplexBlock, ComplexConv2d, ComplexConvTranspose2d, Pair
+from miase.models.complex import NARROW, ComplexBlock, ComplexConv2d, ComplexConvTranspose2d, Pair
 from miase.models.dcunet import DCUNet
 from miase.models.grouped import GroupedBottleneck
 
@@ -293,8 +293,7 @@ class _Convolution:
     """A convolution of the encoder; its output i sees inputs stride * i - padding on."""
 
     def __init__(self, weights: _Weights, n_freq: int) -> None:
-        if n_freq < weights.kernel[1]:
-            # In bfloat16 oneDNN reads memory that nobody has written there, on processors with AMX.
+        if n_freq <= NARROW:  # as `miase.models.complex.convolve` has it
             weights = weights.to(torch.float32)
         self._weights = weights
         self._n_freq_out = -(-n_freq // weights.stride[1])
