@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miase.models import DCUNet
-from miase.models.complex import bounded_mask, complex_multiply
+from miase.models.complex import bounded_mask, power_of
 from miase.models.inference import FusedNetwork
 from miase.overlap import SegmentStream
 from miase.sounds import Samples
@@ -126,7 +126,8 @@ class ModelStream:
                 self._n_early += len(early)
         self._outputs = outputs[n_given:].clone()
         noisy = self._spectrum.take(n_given)
-        return noisy, complex_multiply(bounded_mask(outputs[:n_given]), noisy)
+        masks = torch.view_as_complex(bounded_mask(outputs[:n_given]))
+        return noisy, torch.view_as_real(masks * torch.view_as_complex(noisy))
 
 
 def _with_end(spectra: Iterator[Tensor], last: bool) -> Iterator[tuple[Tensor, bool]]:
@@ -184,7 +185,7 @@ class _LevelStream:
     def feed(self, spectrum: Tensor, *, last: bool = False) -> Tensor:
         """(frame, freq, 2) -> the features of the frames whose level is known."""
         self._spectrum = torch.cat((self._spectrum, spectrum))
-        self._power = torch.cat((self._power, spectrum.square().sum((1, 2)) / spectrum.shape[1]))
+        self._power = torch.cat((self._power, power_of(spectrum).mean(1)))
         n_ready = len(self._spectrum) if last else max(0, len(self._spectrum) - self._reach)
         features = self._features(n_ready)
         self._power = self._power[max(0, len(self._power) - len(self._spectrum) + n_ready - self._reach) :]
@@ -203,7 +204,7 @@ class _LevelStream:
         level = F.avg_pool1d(power, 2 * self._reach + 1, 1, self._reach, count_include_pad=False)
         level = level.view(-1, 1)[first : first + n_frames]
         spectrum = self._spectrum[:n_frames]
-        return spectrum * self._model.level_gain(spectrum.square().sum(-1), level).unsqueeze(-1)
+        return spectrum * self._model.level_gain(power_of(spectrum), level).unsqueeze(-1)
 
 
 class SegmentedModelStream:

@@ -19,6 +19,7 @@ from miase.models.complex import (
     Pair,
     bounded_mask,
     complex_multiply,
+    power_of,
 )
 from miase.models.grouped import GroupedBottleneck
 from miase.models.transformer import ComplexBottleneck, RealBottleneck, in_windows
@@ -139,7 +140,7 @@ class DCUNet(nn.Module):
 
     def features(self, spectrum: Tensor) -> Tensor:
         """The spectrum as the network sees it: its level taken out, its magnitudes compressed."""
-        power = spectrum.square().sum(-1)
+        power = power_of(spectrum)
         reach = self.level_reach
         level = F.avg_pool1d(
             power.mean(1, keepdim=True), 2 * reach + 1, stride=1, padding=reach, count_include_pad=False
