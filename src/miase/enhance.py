@@ -224,8 +224,8 @@ class Enhancer:
             raise ConfigError("this model hears whole recordings (window_frames is 0): it has no lookahead")
         piece, n_windows, frames = self.model.frame_stride, 1, None
         if not live:
-            n_pieces = 1 if self.device.type == "cpu" else 16
-            piece, n_windows = n_pieces * self._network.piece, 4 * n_pieces
+            n_pieces, n_windows = (1, 2) if self.device.type == "cpu" else (16, 64)
+            piece = n_pieces * self._network.piece
         if lookahead is not None:
             frames = round(lookahead * self.sample_rate / self.model.config.hop_length)
 
