@@ -31,12 +31,11 @@ def recurrent_states(inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> 
     Returns:
         (unit, step, row, width).
     """
-    if torch.is_grad_enabled() and (inputs.requires_grad or from_state.requires_grad):
-        states: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
-            inputs, from_state, state_bias
-        )
+    given = (inputs, from_state, state_bias)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
+        states: Tensor = _StepsAndBack.apply(*given)  # type: ignore[no-untyped-call]
         return states
-    return _steps(inputs, from_state, state_bias, None)
+    return _steps(*given, None)
 
 
 def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept | None) -> Tensor:
@@ -57,7 +56,7 @@ def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept |
     return states
 
 
-class _Recurrence(torch.autograd.Function):
+class _StepsAndBack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> Tensor:
         width = from_state.shape[1]
