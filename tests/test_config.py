@@ -234,6 +234,7 @@ BAD_VALUES = [
     (EnhanceConfig, "strength", [-0.1, 1.1]),
     (EnhanceConfig, "atten_lim", [-1.0]),
     (EnhanceConfig, "high_band", ["loud"]),
+    (EnhanceConfig, "shifts", [0, 65]),
     (EnhanceConfig, "segment", [0.0, float("inf")]),
     (EnhanceConfig, "overlap", [-1.0]),
 ]

@@ -358,3 +358,14 @@ def test_nothing_that_can_be_used_is_refused(folders, what, said):
     with pytest.raises(CorpusError, match=said) as caught:
         next(batches(make(folders), 2, seed=0, epoch=0, workers=1))
     assert "\n" not in str(caught.value)
+
+
+def test_a_narrow_recorder_hears_no_noise_above_its_band(folders):
+    examples = make(folders, mix_snr_db=(0.0, 0.0), mix_noise=("white",))
+    examples.sample_rate = 3 * RATE
+    take = examples.make_take(examples.material.utterances[0], 0)
+    power = np.abs(np.fft.rfft(take.noisy)) ** 2
+    frequency = np.fft.rfftfreq(take.noisy.size, 1 / (3 * RATE))
+    above = power[frequency > 1.05 * RATE / 2].sum() / power.sum()
+    assert above < 1e-3  # where white noise over the whole band would leave two thirds of its power
+    assert snr_db(take.clean, take.noisy - take.clean) == pytest.approx(0, abs=0.05)

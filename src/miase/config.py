@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from miase.errors import ConfigError
 
+MOST_SHIFTS = 64
 CODEC_NAMES = ("mulaw", "alaw", "pcm8", "adpcm", "gsm", "mp3", "vorbis", "opus")
 
 
@@ -366,6 +367,8 @@ class EnhanceConfig:
         high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow
             lowers it by as much as the model lowers the upper half of its own band; keep leaves it; drop
             removes it.
+        shifts: passes over the sound, each begun at another place of the network's grid, whose mean is the
+            estimate: better, and each costs as much as the first.
         segment: seconds enhanced at once by what takes whole signals only: ONNX models, and models whose
             transformer sees all frames at once (window_frames 0). Longer segments need more memory.
         overlap: seconds of context on each side of such a segment.
@@ -374,6 +377,7 @@ class EnhanceConfig:
     strength: float = 1.0
     atten_lim: Annotated[float | None, Parameter(name="--atten-lim")] = None
     high_band: Literal["follow", "keep", "drop"] = "follow"
+    shifts: int = 1
     segment: float = 16.0
     overlap: float = 2.0
 
@@ -383,6 +387,7 @@ class EnhanceConfig:
         require(
             self.high_band in ("follow", "keep", "drop"), "high_band", self.high_band, "follow, keep or drop"
         )
+        require(1 <= self.shifts <= MOST_SHIFTS, "shifts", self.shifts, f"1 to {MOST_SHIFTS}")
         require(self.segment > 0, "segment", self.segment, "above 0 s")
         require(self.overlap >= 0, "overlap", self.overlap, "0 s or more")
 

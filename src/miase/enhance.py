@@ -17,6 +17,7 @@ from miase.errors import AudioError, ConfigError
 from miase.models import DCUNet
 from miase.models.inference import FusedNetwork
 from miase.registry import DEFAULT, resolve
+from miase.shifts import shifted
 from miase.sounds import Samples
 from miase.streamer import ChannelStream, Streamer, checked
 from miase.streaming import ModelStream, SegmentedModelStream
@@ -237,9 +238,8 @@ class Enhancer:
             segmentation = self._segmentation(config, self.model.config)
             return SegmentedModelStream(self._whole, self.model.stft, *segmentation, with_cut=with_cut)
 
-        return Streamer(
-            sample_rate, self.sample_rate, n_channels, config, open_stream, gives_noise=gives_noise
-        )
+        opener = shifted(open_stream, config.shifts, self.model.frame_stride, self.model.config.hop_length)
+        return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
 
     def _whole(self, samples: Samples) -> Samples:
         """A whole signal through the model, (time,) -> (time,)."""

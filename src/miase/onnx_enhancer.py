@@ -11,6 +11,8 @@ from miase.config import EnhanceConfig, ModelConfig
 from miase.config_file import from_dict
 from miase.enhance import Enhancer
 from miase.errors import ConfigError, WeightsError
+from miase.models import MODELS
+from miase.shifts import shifted
 from miase.sounds import Samples
 from miase.stft import Stft
 from miase.streamer import ChannelStream, Streamer
@@ -62,13 +64,13 @@ class OnnxEnhancer(Enhancer):
             )
         config = config or EnhanceConfig()
         segmentation = self._segmentation(config, self._config)
+        frame_stride = MODELS[self._config.name].frame_stride
 
         def open_stream(with_cut: bool) -> ChannelStream:
             return SegmentedModelStream(self._whole, self._stft, *segmentation, with_cut=with_cut)
 
-        return Streamer(
-            sample_rate, self.sample_rate, n_channels, config, open_stream, gives_noise=gives_noise
-        )
+        opener = shifted(open_stream, config.shifts, frame_stride, self._config.hop_length)
+        return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
 
     def _whole(self, samples: Samples) -> Samples:
         estimate: Samples = self._session.run(None, {"noisy": samples[None]})[0][0]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from miase.audio import load
-from miase.augment import draw_recorder
+from miase.augment import draw_recorder, limit_band
 from miase.config import DataConfig, MixConfig
 from miase.dataset import NoiseSource, read_excerpt
 from miase.errors import AudioError, CorpusError
@@ -152,9 +152,11 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
             if config.room_target == "early":
                 target = reverberate(speech, early_part(response, sample_rate))
         used: set[str] = set()
-        mixtures = [self._mix(heard, used, np.random.default_rng(stable_hash("noise", *identity, 1)))]
-        if "noisy2" in self.needs:
-            mixtures.append(self._mix(heard, used, np.random.default_rng(stable_hash("noise", *identity, 2))))
+        heard_at = utterance.info.sample_rate
+        mixtures = [
+            self._mix(heard, heard_at, used, np.random.default_rng(stable_hash("noise", *identity, number)))
+            for number in ((1, 2) if "noisy2" in self.needs else (1,))
+        ]
         # Both follow the one that had to be lowered most, so that their speech has one level.
         gain = min(mixture.gain for mixture in mixtures)
         noisy = [mixture.noisy * np.float32(gain / mixture.gain) for mixture in mixtures]
@@ -176,9 +178,14 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
     def _stretch(self, rng: np.random.Generator) -> Samples:
         return self._draw_take(int(rng.integers(len(self))), rng).noisy
 
-    def _mix(self, speech: Samples, used: set[str], rng: np.random.Generator) -> Mixture:
+    def _mix(self, speech: Samples, heard_at: int, used: set[str], rng: np.random.Generator) -> Mixture:
+        """Speech and noise as a recorder of the speech's own rate heard them, ``heard_at``, in Hz.
+
+        Noise above its band would tell a network of a higher rate that there is nothing but noise up there.
+        """
         snr_db = float(rng.uniform(*self.config.mix_snr_db))
-        return mix_at_snr(speech, self._draw_noise(speech.size, used, rng), snr_db)
+        noise = self._draw_noise(speech.size, used, rng)
+        return mix_at_snr(speech, limit_band(noise, self.sample_rate, heard_at // 2), snr_db)
 
     def _draw_noise(self, n: int, used: set[str], rng: np.random.Generator) -> Samples:
         source = self.config.mix_noise[rng.integers(len(self.config.mix_noise))]

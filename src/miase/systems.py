@@ -1,5 +1,6 @@
 """What `evaluate -m` takes: a name or folder becomes a system, a function of noisy samples.
 
+A model's name may end with @ and a number: passes over the sound, as `EnhanceConfig.shifts` asks for.
 A system maps noisy samples (channel, time) and their rate in Hz to an estimate of the same shape. It is one
 of our models, a classical method, or a tool of others that is installed.
 """
@@ -11,6 +12,7 @@ import numpy as np
 
 from miase.checkpoint import load_pretrained, read_config
 from miase.classical import CLASSICAL
+from miase.config import EnhanceConfig
 from miase.enhance import Enhancer
 from miase.errors import EvaluationError, WeightsError
 from miase.peers import PEERS, System
@@ -22,11 +24,13 @@ def describe_system(name: str) -> dict[str, str]:
     """What a report says of a system, so that another can tell whether theirs is the same.
 
     Args:
-        name: a packaged model, a folder of one, a classical method or a tool of others.
+        name: a packaged model or a folder of one, with @N for N shifts; a classical method; or a tool of
+            others.
 
     Raises:
         WeightsError: there is no system of that name, or its folder holds no readable model.
         EvaluationError: it needs a package that is not installed.
+        ConfigError: there are not so many shifts.
     """
     if name in CLASSICAL:
         return {"kind": "classical", "source": CLASSICAL[name].source}
@@ -38,10 +42,11 @@ def describe_system(name: str) -> dict[str, str]:
             "package": f"{peer.package} {version(peer.package)}",
             "settings": peer.settings,
         }
+    model, how = _model_and_how(name)
     try:
-        config, digest = read_config(resolve(name))
+        config, digest = read_config(resolve(model))
     except WeightsError as error:
-        if Path(name).is_dir():
+        if Path(model).is_dir():
             raise
         known = ", ".join((*available(), *CLASSICAL, *PEERS))
         raise WeightsError(
@@ -52,7 +57,7 @@ def describe_system(name: str) -> dict[str, str]:
         "network": config.name,
         "sample_rate": f"{config.sample_rate} Hz",
         "weights_sha256": digest,
-    }
+    } | ({} if how.shifts == 1 else {"shifts": str(how.shifts)})
 
 
 def load_system(name: str, device: str = "cpu") -> System:
@@ -66,8 +71,9 @@ def load_system(name: str, device: str = "cpu") -> System:
         return CLASSICAL[name].enhance
     if name in PEERS:
         return PEERS[name].load()
-    enhancer = Enhancer(load_pretrained(resolve(name)), device)
-    return lambda noisy, sample_rate: enhancer.enhance(noisy, sample_rate)
+    model, config = _model_and_how(name)
+    enhancer = Enhancer(load_pretrained(resolve(model)), device)
+    return lambda noisy, sample_rate: enhancer.enhance(noisy, sample_rate, config)
 
 
 def check_estimate(estimate: Samples, noisy: Samples, name: str) -> Samples:
@@ -76,3 +82,11 @@ def check_estimate(estimate: Samples, noisy: Samples, name: str) -> Samples:
     if estimate.shape != noisy.shape:
         raise EvaluationError(f"{name} made {estimate.shape} of {noisy.shape}; a system must keep the shape")
     return estimate
+
+
+def _model_and_how(name: str) -> tuple[str, EnhanceConfig]:
+    """default@4 -> default, with 4 shifts; a folder that is there keeps its name."""
+    model, mark, shifts = name.rpartition("@")
+    if not mark or not shifts.isdecimal() or Path(name).is_dir():
+        return name, EnhanceConfig()
+    return model, EnhanceConfig(shifts=int(shifts))

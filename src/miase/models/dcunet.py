@@ -1,6 +1,7 @@
 """The deep complex U-Net (Choi et al. 2019) with a choice of bottlenecks, as one class."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -39,6 +40,11 @@ class Architecture(NamedTuple):
 
     encoder: tuple[Layer, ...]
     bottleneck: type[RealBottleneck] | type[ComplexBottleneck] | None
+
+    @property
+    def frame_stride(self) -> int:
+        """Frames after which the network does the same again."""
+        return math.prod(layer.stride[1] for layer in self.encoder)
 
 
 class DCUNet(nn.Module):
@@ -79,9 +85,7 @@ class DCUNet(nn.Module):
         # itself.
         nn.init.zeros_(self.mask_out.bias)
         self.mask_out.bias.data[0] = 1.0
-        self.frame_stride = 1
-        for layer in layers:
-            self.frame_stride *= layer.stride[1]
+        self.frame_stride = architecture.frame_stride
 
     def train(self, mode: bool = True) -> "DCUNet":
         """Training or evaluation mode; with ``norms_are_frozen`` the batch norms stay in the latter."""

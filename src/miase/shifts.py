@@ -1,0 +1,74 @@
+"""Several passes over one signal, each begun at another place of the network's grid, and their mean.
+
+A network with strides of many frames gives another estimate when the same sound comes a little later. What
+the passes have in common is speech; what they get wrong differs, and the mean has less of it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from miase.sounds import Samples
+from miase.streamer import ChannelStream
+
+
+def shifted(
+    open_stream: Callable[[bool], ChannelStream], n_shifts: int, frame_stride: int, hop_length: int
+) -> Callable[[bool], ChannelStream]:
+    """What makes streams of ``n_shifts`` passes, of what makes those of one.
+
+    Args:
+        open_stream: makes a stream, with one output or with three; see `miase.streamer.Streamer`.
+        n_shifts: passes; with one, ``open_stream`` itself is what is given.
+        frame_stride: frames after which the network would do the same again.
+        hop_length: samples from frame to frame.
+    """
+    if n_shifts == 1:
+        return open_stream
+    # A frame more than the stride: so the shifts are spread over the frame, too.
+    span = (frame_stride + 1) * hop_length
+    return lambda with_cut: ShiftedStreams(lambda: open_stream(with_cut), n_shifts, span)
+
+
+class ShiftedStreams:
+    """One channel through several streams, each after silence of another length; the mean of what they give.
+
+    y = 1/N sum_i D_i^-1 f(D_i x), D_i a delay by i T / N samples, i = 0 ... N - 1: the shifts of Defossez et
+    al. (2019), which are random there, spread evenly.
+
+    Args:
+        open_stream: makes one of the streams.
+        n_shifts: N, how many there are.
+        span: T, in samples.
+    """
+
+    def __init__(self, open_stream: Callable[[], ChannelStream], n_shifts: int, span: int) -> None:
+        self._delays = [i * span // n_shifts for i in range(n_shifts)]
+        self._streams = [open_stream() for _ in self._delays]
+        self._n_silent = list(self._delays)  # samples of each that are still to be left out
+        self._held: list[Samples] = []
+        self._begun = False
+
+    @property
+    def latency(self) -> int:
+        """Samples that are taken, at most, before the first of them is given.
+
+        A stream that began with silence is as far behind as one without, at other places of the grid.
+        """
+        return max(stream.latency for stream in self._streams)
+
+    def feed(self, samples: Samples, *, last: bool = False) -> Samples:
+        """As `miase.streaming.ModelStream.feed`."""
+        outputs = []
+        for i, stream in enumerate(self._streams):
+            silence = np.zeros(0 if self._begun else self._delays[i], np.float32)
+            output = stream.feed(np.concatenate((silence, samples)), last=last)
+            n_silent = min(self._n_silent[i], output.shape[1])
+            self._n_silent[i] -= n_silent
+            output = output[:, n_silent:]
+            outputs.append(np.concatenate((self._held[i], output), axis=1) if self._held else output)
+        self._begun = True
+        n_given = min(output.shape[1] for output in outputs)
+        self._held = [output[:, n_given:] for output in outputs]
+        mean: Samples = np.mean([output[:, :n_given] for output in outputs], axis=0, dtype=np.float32)
+        return mean
