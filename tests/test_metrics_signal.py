@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from miase.errors import EvaluationError
-from miase.metrics.signal import lsd, segmental_snr, si_sdr, snr
+from miase.metrics.signal import high_band_snr, lsd, segmental_snr, si_sdr, snr
 from signals import speech_like, white
 
 RATE = 16_000
@@ -34,6 +34,22 @@ def test_si_sdr_is_the_one_made(decibels):
     clean = CLEAN - CLEAN.mean()
     noise = orthogonal_noise(decibels) * np.sqrt(np.sum(clean**2) / np.sum(CLEAN**2))
     assert value(si_sdr, clean + noise, clean) == pytest.approx(decibels, abs=1e-6)
+
+
+@pytest.mark.parametrize("decibels", [-5, 0, 30])
+def test_high_band_snr_is_that_of_tones_above_8_khz_whatever_lies_below(decibels):
+    rate, time = 48_000, np.arange(48_000) / 48_000
+    clean = np.sin(2 * np.pi * 10_000 * time) + np.sin(2 * np.pi * 500 * time)
+    error = 10 ** (-decibels / 20) * np.sin(2 * np.pi * 15_000 * time)
+    below = 0.7 * np.sin(2 * np.pi * 3_000 * time)
+    assert value(high_band_snr, clean + error + below, clean, rate) == pytest.approx(decibels, abs=1e-6)
+    assert value(high_band_snr, below, clean, rate) == pytest.approx(0, abs=1e-6)  # nothing up there
+
+
+def test_high_band_snr_is_undefined_where_there_is_no_such_band():
+    values = high_band_snr(CLEAN, CLEAN, RATE)
+    assert np.isnan(values["high_band_snr"])
+    assert values.reasons == {"high_band_snr": "a sample rate of 16000 Hz holds nothing above 8000 Hz"}
 
 
 @pytest.mark.parametrize("gain", [1e-3, -1.0, 7.0])

@@ -11,7 +11,7 @@ from miase.metrics.composite import composite, llr, wss
 from miase.metrics.contract import MetricFunction, Values, check_pair
 from miase.metrics.dnsmos import dnsmos_p808, dnsmos_p835
 from miase.metrics.perceptual import PESQ_RATE, STOI_RATE, estoi, pesq_nb, pesq_wb, stoi
-from miase.metrics.signal import lsd, segmental_snr, si_sdr, snr
+from miase.metrics.signal import high_band_snr, lsd, segmental_snr, si_sdr, snr
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ _ROWS = (
     Metric("snr", snr, True, None, True, None, "dB", "10 log10(sum s^2 / sum (s - e)^2) over the clip"),
     Metric("segmental_snr", segmental_snr, True, 16_000, True, None, "dB",
            "Hansen and Pellom 1998; frames of 30 ms every 7.5 ms, each limited to [-10, 35] dB"),
+    Metric("high_band_snr", high_band_snr, True, None, True, None, "dB",
+           "as snr, of what lies above 8 kHz; for clips of a rate above 16 kHz"),
     Metric("si_sdr", si_sdr, True, None, True, None, "dB", "Le Roux et al. 2019; means removed"),
     Metric("lsd", lsd, False, 16_000, True, None, "dB",
            "Gray and Markel 1976; Hann frames of 32 ms every 8 ms, floor at -100 dB"),

@@ -1,4 +1,4 @@
-"""Metrics computed from the samples alone: SNR, segmental SNR, SI-SDR and log-spectral distance."""
+"""Metrics computed from the samples alone: SNR (of segments and of the high band, too), SI-SDR and LSD."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from miase.metrics.contract import Signal, UndefinedError, metric
 
 FRAME_SECONDS = 0.030  # frames of Hu and Loizou's measures; they advance by a quarter of their length
 SEGMENT_RANGE = (-10.0, 35.0)  # dB; a frame outside says no more than one at the border (Hansen and Pellom)
+HIGH_BAND = 8000  # Hz
 LSD_WINDOW, LSD_HOP = 512, 128  # samples at 16 kHz: 32 ms and 8 ms
 LSD_FLOOR = 1e-10  # of the reference's largest power: -100 dB
 
@@ -29,6 +30,34 @@ def snr(estimate: Signal, reference: Signal, sample_rate: int) -> Mapping[str, f
         EvaluationError: the signals are not one-dimensional or differ in length.
     """
     return {"snr": _decibels(np.sum(reference**2), np.sum((reference - estimate) ** 2))}
+
+
+@metric("high_band_snr")
+def high_band_snr(estimate: Signal, reference: Signal, sample_rate: int) -> Mapping[str, float]:
+    """SNR in dB, as `snr`, of what lies above `HIGH_BAND`, where PESQ and STOI hear nothing.
+
+    Both signals lose what lies below in the transform of the whole clip. An estimate without sound there has
+    0 dB.
+
+    Args:
+        estimate: the samples, shape (time,).
+        reference: the clean samples, shape (time,).
+        sample_rate: in Hz.
+
+    Returns:
+        `high_band_snr` in dB; inf where both are equal there, NaN where the reference has nothing there.
+
+    Raises:
+        EvaluationError: the signals are not one-dimensional or differ in length.
+    """
+    if sample_rate <= 2 * HIGH_BAND:
+        raise UndefinedError(f"a sample rate of {sample_rate} Hz holds nothing above {HIGH_BAND} Hz")
+    above = np.fft.rfftfreq(len(reference), 1 / sample_rate) > HIGH_BAND
+    clean, error = np.fft.rfft(reference)[above], np.fft.rfft(reference - estimate)[above]
+    energy = np.sum(np.abs(clean) ** 2)
+    if energy == 0:
+        raise UndefinedError(f"the reference holds nothing above {HIGH_BAND} Hz")
+    return {"high_band_snr": _decibels(energy, np.sum(np.abs(error) ** 2))}
 
 
 @metric("si_sdr")
