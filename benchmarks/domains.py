@@ -29,6 +29,7 @@ from miase.sources import URBANSOUND_CLASSES
 from miase.stamp import portable
 
 OTHERS = ("deepfilternet", "rnnoise")
+SHIFTS = "@4"  # of our models, which are judged with one pass and with as many
 STAMPED = ("miase", "python", "packages", "seed", "metrics")
 
 
@@ -72,7 +73,13 @@ def study(name: str, arguments: argparse.Namespace) -> dict:
         if not state.exists() or json.loads(state.read_text())["state"] == "begun":
             config = AdaptConfig(minutes=arguments.minutes, threads=arguments.threads)
             adapt(folder / "train" / "noisy", adapted, arguments.model, config, quiet=True)
-        systems = [arguments.model, str(adapted), *(peer for peer in OTHERS if PEERS[peer].installed)]
+        others = [peer for peer in OTHERS if PEERS[peer].installed]
+
+        def with_shifts(*models: str) -> list[str]:
+            return [model + shifts for shifts in ("", SHIFTS) for model in models]
+
+        names = [*with_shifts(arguments.model, "adapted"), *others]
+        systems = [*with_shifts(arguments.model, str(adapted)), *others]
         options = Options(METRICS, arguments.jobs, lead_in=LEAD_IN, quiet=True)
         judged = json.loads(
             as_json(evaluate(folder / "test", models=systems, options=options), summary_only=True)
@@ -83,7 +90,7 @@ def study(name: str, arguments: argparse.Namespace) -> dict:
             for of_system in judged["statistics"].values()
         ]
         kept = {key: outcome[key] for key in ("state", "steps", "reasons", "model_sha256")}
-        of_systems = dict(zip(("noisy", systems[0], "adapted", *systems[2:]), scores, strict=True))
+        of_systems = dict(zip(("noisy", *names), scores, strict=True))
         result.write_text(json.dumps({"scores": of_systems, "stamp": judged["stamp"], **kept}))
         shutil.rmtree(adapted / RUN_NAME)
     values: dict = json.loads(result.read_text())
@@ -119,11 +126,14 @@ def write(found: dict[str, dict], arguments: argparse.Namespace) -> None:
     parts = [
         "# Adapted to a domain, beside others",
         f"Made by\n\n    {command}",
-        f"Means of {arguments.limit} files of each class: PESQ-WB / STOI / SI-SDR in dB. Where the gate "
-        "refused the adapted weights, `adapted` is the model that it began with.",
+        f"Means of {arguments.limit} files of each class: PESQ-WB / STOI / SI-SDR in dB; with {SHIFTS}, of "
+        "`--shifts 4`. Where the gate refused the adapted weights, `adapted` is the model that it began with.",
         markdown_table(by_class(found, list(first["scores"]))),
-        f"Classes of {len(found)} in which the adapted model is ahead:",
-        markdown_table(ahead(found, list(first["scores"]))),
+        *(
+            f"Classes of {len(found)} in which `{ours}` is ahead:\n\n"
+            + markdown_table(ahead(found, ours, list(first["scores"])))
+            for ours in ("adapted", f"adapted{SHIFTS}")
+        ),
         "How it was made:",
         "\n".join(f"- {line}" for line in stamp),
     ]
@@ -144,13 +154,13 @@ def by_class(found: dict[str, dict], systems: list[str]) -> Table:
     return Table("By class", ("class", *systems, "the gate", "steps"), tuple(rows))
 
 
-def ahead(found: dict[str, dict], systems: list[str]) -> Table:
-    """In how many classes the adapted model is better than each of the others."""
+def ahead(found: dict[str, dict], ours: str, systems: list[str]) -> Table:
+    """In how many classes one of our systems is better than each of the others."""
     every = [values["scores"] for values in found.values()]
     rows = [
-        (other, *(str(sum(scores["adapted"][m] > scores[other][m] for scores in every)) for m in METRICS))
+        (other, *(str(sum(scores[ours][m] > scores[other][m] for scores in every)) for m in METRICS))
         for other in systems
-        if other != "adapted"
+        if other != ours
     ]
     return Table("Ahead", ("of", "PESQ-WB", "STOI", "SI-SDR"), tuple(rows))
 
