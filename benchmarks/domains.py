@@ -127,7 +127,7 @@ def write(found: dict[str, dict], arguments: argparse.Namespace) -> None:
         "# Adapted to a domain, beside others",
         f"Made by\n\n    {command}",
         f"Means of {arguments.limit} files of each class: PESQ-WB / STOI / SI-SDR in dB; with {SHIFTS}, of "
-        "`--shifts 4`. Where the gate refused the adapted weights, `adapted` is the model that it began with.",
+        "`--shifts 4`. Where the gate refused the adapted weights, `adapted` is the model it began with.",
         markdown_table(by_class(found, list(first["scores"]))),
         *(
             f"Classes of {len(found)} in which `{ours}` is ahead:\n\n"
