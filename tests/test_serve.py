@@ -229,7 +229,12 @@ def narrow(tmp_path_factory):
     ("how", "suffix", "fields", "flags"),
     [
         ({}, ".wav", {}, []),
-        ({"rate": 44100, "n_channels": 2}, ".wav", {"strength": 0.6}, ["--strength", "0.6"]),
+        (
+            {"rate": 44100, "n_channels": 2},
+            ".wav",
+            {"strength": 0.6, "shifts": 2},
+            ["--strength", "0.6", "--shifts", "2"],
+        ),
         ({"rate": 44100, "n_channels": 2, "kind": "FLAC", "subtype": "PCM_24"}, ".flac", {}, []),
         (
             {"rate": 44100, "subtype": "FLOAT"},
@@ -440,6 +445,9 @@ def test_a_header_cannot_promise_more_than_there_is(server):
         ({"atten_lim": -1}, "atten_lim is -1.0"),
         ({"atten_lim": "inf"}, "atten_lim is inf"),
         ({"high_band": "lift"}, "follow, keep or drop"),
+        ({"shifts": 2.5}, "shifts is 2.5; it must be a whole number from 1 to 8"),
+        ({"shifts": 9}, "a whole number from 1 to 8"),
+        ({"shifts": "inf"}, "a whole number from 1 to 8"),
         ({"format": "exe"}, "one of wav, flac"),
         ({"model": "../../etc"}, "there are default"),
         ({"preview_seconds": "-1"}, "preview_seconds"),

@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 from miase.config import EnhanceConfig
 from miase.service.archive import stream_archive
 from miase.service.jobs import LIVE, Job, Jobs, events, refusal_of
-from miase.service.orders import make_config, read_order
+from miase.service.orders import MOST_SHIFTS, make_config, read_order
 from miase.service.schemas import SOUND_ANSWER, TOKEN, JobAnswer, failures, file_answer, job_answer
 from miase.service.settings import ServiceConfig
 from miase.service.tasks import Part
@@ -48,6 +48,10 @@ _FIELDS: dict[str, Any] = {
     "high_band": {
         "type": "string", "enum": ["follow", "keep", "drop"], "default": "follow",
         "description": "what becomes of the sound above the model's band",
+    },
+    "shifts": {
+        "type": "integer", "minimum": 1, "maximum": MOST_SHIFTS, "default": 1,
+        "description": "passes whose mean is the estimate: better, and each costs as much as the first",
     },
     "format": {
         "type": "string", "enum": list(FORMATS),
@@ -317,6 +321,7 @@ def _config(job: Job, strength: float | None, atten_lim: float | None) -> Enhanc
         config.strength if strength is None else strength,
         config.atten_lim if atten_lim is None else atten_lim,
         config.high_band,
+        config.shifts,
     )
 
 

@@ -10,7 +10,8 @@ from miase.errors import ConfigError
 from miase.service.uploads import RefusedError
 from miase.writing import FORMATS
 
-FIELDS = ("model", "strength", "atten_lim", "high_band", "format", "preview_seconds")
+MOST_SHIFTS = 8  # each of which costs as much as the first
+FIELDS = ("model", "strength", "atten_lim", "high_band", "shifts", "format", "preview_seconds")
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,26 @@ def read_order(fields: Mapping[str, str], models: Sequence[str]) -> Order:
         EnhanceConfig().strength if strength is None else strength,
         _number(given, "atten_lim"),
         given.get("high_band", EnhanceConfig().high_band),
+        _shifts(given),
     )
     return Order(model, config, file_format, preview_seconds)
 
 
-def make_config(strength: float, atten_lim: float | None, high_band: str) -> EnhanceConfig:
+def make_config(strength: float, atten_lim: float | None, high_band: str, shifts: int) -> EnhanceConfig:
     """How to enhance; raises RefusedError (422) where a value is not allowed."""
     try:
-        return EnhanceConfig(strength=strength, atten_lim=atten_lim, high_band=high_band)  # type: ignore[arg-type]
+        return EnhanceConfig(strength, atten_lim, high_band, shifts)  # type: ignore[arg-type]
     except ConfigError as error:
         raise RefusedError(422, str(error)) from None
+
+
+def _shifts(fields: Mapping[str, str]) -> int:
+    shifts = _number(fields, "shifts")
+    if shifts is None:
+        return EnhanceConfig().shifts
+    if not (shifts.is_integer() and 1 <= shifts <= MOST_SHIFTS):
+        raise RefusedError(422, f"shifts is {shifts:g}; it must be a whole number from 1 to {MOST_SHIFTS}")
+    return int(shifts)
 
 
 def _number(fields: Mapping[str, str], name: str) -> float | None:
