@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The scores of a model on unseen speakers: UrbanSound8K noise and white noise at 0 to 10 dB.
+# The scores of a model on unseen speakers, with one pass and four: UrbanSound8K noise and white noise at 0 to 10 dB.
 #   recipes/default_scores.sh DATA OUT MODEL
 set -euo pipefail
 DATA=${1:?folder with speech/ and noise/} OUT=${2:?folder to write} MODEL=${3:?name or folder of a model}
@@ -10,6 +10,6 @@ how=(--split test --snr 0 10 --max-seconds 6 --seed 7 -q --overwrite)
 "$MIASE" corpus urbansound "${speech[@]}" --noise "$DATA/noise/urbansound8k" "${how[@]}" -o "$OUT/urbansound8k"
 "$MIASE" corpus white "${speech[@]}" "${how[@]}" -o "$OUT/white"
 for corpus in urbansound8k white; do
-    "$MIASE" evaluate --noisy "$OUT/$corpus" -m "$MODEL" -m wiener --jobs 2 \
+    "$MIASE" evaluate --noisy "$OUT/$corpus" -m "$MODEL" -m "$MODEL@4" -m wiener --jobs 2 \
         --metrics si_sdr --metrics pesq_wb --metrics stoi -q -o "$OUT/$corpus.json"
 done

@@ -3,7 +3,7 @@
 # band. No clean speech is heard.
 #   recipes/full_band.sh DATA NOISY RUN
 # DATA: folder with speech/ and noise/; NOISY: noisy/ of what default_corpus.sh made; RUN: folder to write, the model is
-# RUN/model. As a round of refine.sh: recordings part of the way to their estimates become targets. Speech of the full band
+# RUN/mean. As a round of refine.sh: recordings part of the way to their estimates become targets. Speech of the full band
 # is scarce (11 utterances of CSTR VCTK, four takes each), so its targets lie there twenty times over; those of narrower
 # bands, LJ Speech and NOISY, keep what "default" knows, and are mixed with noise of their own band.
 set -euo pipefail
@@ -38,3 +38,5 @@ for source in synthetic white "$work/voices"; do how+=(--mix-noise "$source"); d
     --spectrum-weight 4 --loudness-weight 0.7 --wsdr-weight 2 --time-weight 1.5 --freeze-norms --batch-size 4 --patience 0 \
     --lr 4e-4 --lr-schedule linear --lr-decay 1 --average-decay 0.998 --seed 1 --threads 1 --precision bf16-mixed \
     --max-minutes "${MINUTES:-40}" -q
+# Half way back to the start: all scores of the validation split are better there than at the start (docs/experiments.md, 30).
+"$PYTHON" "$HERE/mean.py" "$work/start" "$RUN" "$RUN/mean"

@@ -5,9 +5,9 @@
 NOISY is a folder of recordings, ESTIMATES what `miase enhance NOISY -o ESTIMATES` made of them. A recording
 whose energy of speech over noise seems to be more than --snr-db is written to OUT with --share of its noise
 taken away. The noise that stays is not tied to the speech, and what the network took of the speech comes half
-back: the two errors are each half as large as in the recording, and in the estimate. With --speech-share, where
-the estimate leaves less than that of the power around a bin, the more of the noise is taken, up to all of it. No
-clean speech is seen. docs/experiments.md, 12.
+back: the two errors are each half as large as in the recording, and in the estimate. With --speech-share more
+of the noise goes where the estimate leaves less of the power around a bin than that, up to all of it. No
+clean speech is seen. docs/experiments.md, 12 and 29.
 """
 
 import argparse

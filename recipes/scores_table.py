@@ -7,24 +7,34 @@ import json
 import sys
 from pathlib import Path
 
-METRICS = {"pesq_wb": ("PESQ-WB", 2), "stoi": ("STOI", 3), "si_sdr": ("SI-SDR in dB", 2)}
+METRICS = {
+    "pesq_wb": ("PESQ-WB", 2),
+    "stoi": ("STOI", 3),
+    "si_sdr": ("SI-SDR in dB", 2),
+    "high_band_snr": ("SNR above 8 kHz in dB", 2),
+}
 BEGIN, END = "<!-- scores:begin -->\n", "<!-- scores:end -->"
 
 
 def table(reports: list[Path]) -> str:
-    """Mean and 95 % interval of each system on each report's files, as Markdown."""
+    """Mean and 95 % interval of each system on each report's files, as Markdown; of metrics that all have."""
     if not reports:
         return "(not measured)"
+    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in reports}
+    metrics = {
+        name: how
+        for name, how in METRICS.items()
+        if all(name in report["stamp"]["metrics"] for report in found.values())
+    }
     lines = [
-        f"| recordings | system | {' | '.join(title for title, _ in METRICS.values())} |",
-        f"|---|---|{'---|' * len(METRICS)}",
+        f"| recordings | system | {' | '.join(title for title, _ in metrics.values())} |",
+        f"|---|---|{'---|' * len(metrics)}",
     ]
     stamps = []
-    for path in reports:
-        report = json.loads(path.read_text(encoding="utf-8"))
+    for path, report in found.items():
         for system, values in report["statistics"].items():
             cells = []
-            for metric, (_, digits) in METRICS.items():
+            for metric, (_, digits) in metrics.items():
                 mean, low, high = (round(values[metric][key], digits) for key in ("mean", "low", "high"))
                 cells.append(f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})")
             lines.append(f"| {path.stem} | {system} | {' | '.join(cells)} |")
