@@ -261,6 +261,19 @@ def test_a_dropped_file_is_enhanced_heard_and_saved_as_by_the_command(visit, tmp
     assert Path(download.value.path()).read_bytes() == ours.read_bytes()
 
 
+def test_the_better_way_is_that_of_the_command(visit, tmp_path):
+    page = visit(viewport={"width": 1280, "height": 900})
+    page.check("#shifts")
+    drop(page, NOISY)
+    ready(page)
+    with page.expect_download() as download:
+        page.click("#download")
+    ours = tmp_path / "command.flac"
+    command = ["enhance", str(NOISY), "-o", str(ours), "--shifts", "4"]
+    subprocess.run([sys.executable, "-m", "miase", *command], check=True, capture_output=True)
+    assert Path(download.value.path()).read_bytes() == ours.read_bytes()
+
+
 # Keeps what the page sends to the loudspeakers.
 KEEP_HEARD = """
 window.heard = [];

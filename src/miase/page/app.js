@@ -23,7 +23,7 @@ const list = new List($("files"), $("choose"), {
   cancel: (item) => files.cancel(item),
   again: (item) => {
     if (listen.item === item) listen.close();
-    files.again(item, $("model").value);
+    files.again(item, how());
   },
   remove: (item) => files.remove(item),
 });
@@ -97,7 +97,8 @@ $("zip").addEventListener("click", () => {
 
 // ---- the start
 
-const add = (file) => files.add(file, $("model").value);
+const how = () => ({ model: $("model").value, shifts: $("shifts").checked ? $("shifts").value : 1 });
+const add = (file) => files.add(file, how());
 
 async function begin() {
   try {

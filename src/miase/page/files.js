@@ -11,17 +11,18 @@ export class Files extends EventTarget {
   #followed = new Map(); // id of a job -> what ends asking for it
   atOnce = AT_ONCE;
 
-  add(file, model) {
-    const item = { file, name: file.name, model, state: "waiting", stage: "preview", preview: null, job: null, error: "" };
+  // how: what is asked of the server beside the file, as { model, shifts }.
+  add(file, how) {
+    const item = { file, name: file.name, how, state: "waiting", stage: "preview", preview: null, job: null, error: "" };
     this.items.push(item);
     this.#tell(item);
     this.#next();
     return item;
   }
 
-  again(item, model) {
+  again(item, how) {
     this.#forget(item);
-    Object.assign(item, { model, state: "waiting", preview: null, job: null, error: "" });
+    Object.assign(item, { how, state: "waiting", preview: null, job: null, error: "" });
     this.#tell(item);
     this.#next();
   }
@@ -88,7 +89,7 @@ export class Files extends EventTarget {
   }
 
   async #job(item, previewSeconds, signal) {
-    const sent = await this.#send(item, { model: item.model, preview_seconds: previewSeconds }, signal);
+    const sent = await this.#send(item, { ...item.how, preview_seconds: previewSeconds }, signal);
     item.current = sent.id;
     this.#take(item, sent);
     const stop = new AbortController();
