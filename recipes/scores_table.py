@@ -54,7 +54,7 @@ def main(readme: Path, reports: list[Path]) -> None:
     after = rest.split(END)[1]
     text = (
         "Speakers and noise recordings that the packaged model never met, at SNRs of 0 to 10 dB "
-        "(`recipes/default_scores.sh`):\n\n"
+        "(`recipes/default_scores.sh`); `default@4` is `--shifts 4`:\n\n"
     )
     readme.write_text(f"{before}{BEGIN}{text}{table(reports)}\n{END}{after}", encoding="utf-8")
 
