@@ -1,42 +1,55 @@
 #!/usr/bin/env bash
-# The packaged model "default-48k": "default" at three times its rate (full_band.py), trained on by recordings of the full
-# band. No clean speech is heard.
+# The packaged model "default-48k": "default" at three times its rate (full_band.py), trained on in two rounds by recordings
+# of the full band. No clean speech is heard.
 #   recipes/full_band.sh DATA NOISY RUN
 # DATA: folder with speech/ and noise/; NOISY: noisy/ of what default_corpus.sh made; RUN: folder to write, the model is
-# RUN/mean. As a round of refine.sh: recordings part of the way to their estimates become targets. Speech of the full band
-# is scarce (11 utterances of CSTR VCTK, four takes each), so its targets lie there twenty times over; those of narrower
-# bands, LJ Speech and NOISY, keep what "default" knows, and are mixed with noise of their own band.
+# RUN/mean. As the rounds of refine.sh: recordings part of the way to their estimates become targets. Speech of the full band
+# is scarce (11 utterances of CSTR VCTK, four takes each), so its targets lie there many times over, in the second round at
+# five speeds; those of narrower bands, LJ Speech and NOISY, keep what "default" knows, and are mixed with noise of their own
+# band. An hour and a half on one thread of a CPU with AMX.
 set -euo pipefail
 DATA=${1:?folder with speech/ and noise/} NOISY=${2:?folder of recordings at 16 kHz} RUN=${3:?folder to write}
 MIASE=${MIASE:-miase} PYTHON=${PYTHON:-python} HERE=$(cd "$(dirname "$0")" && pwd)
-work=$RUN-work
-mkdir -p "$work"
+mkdir -p "$RUN"
 
 corpus() {  # NAME RATE
-    "$MIASE" corpus mix --speech "$DATA/speech/$1" --noise "$DATA/noise/moodist" --noise "$DATA/noise/clearervoice-samples" \
-        --exclude-speech '*p232*' --exclude-speech '*p257*' --split train --snr 0 20 --synthetic-share 0.4 --copies 4 \
-        --seed 2 --no-clean --sample-rate "$2" -o "$work/$1" -q
+    [ -e "$RUN/$1/noisy" ] || "$MIASE" corpus mix --speech "$DATA/speech/$1" --noise "$DATA/noise/moodist" \
+        --noise "$DATA/noise/clearervoice-samples" --exclude-speech '*p232*' --exclude-speech '*p257*' --split train \
+        --snr 0 20 --synthetic-share 0.4 --copies 4 --seed 2 --no-clean --sample-rate "$2" -o "$RUN/$1" -q
 }
-targets() {  # NAME NOISY MODEL SNR_DB COPIES
-    "$MIASE" enhance "$2" -m "$3" -o "$work/estimates/$1" --jobs 2 --skip-existing -q
-    for ((copy = 1; copy <= $5; copy++)); do
-        "$PYTHON" "$HERE/halfway.py" "$2" "$work/estimates/$1" "$work/targets/$1/$copy" --share 0.85 --snr-db "$4"
+targets() {  # ROUND NAME NOISY MODEL SHIFTS COPIES FLAG...
+    local work=$RUN/$1-targets name=$2 noisy=$3 copies=$6
+    "$MIASE" enhance "$noisy" -m "$4" --shifts "$5" -o "$RUN/$1-estimates/$name" --jobs 2 --skip-existing -q
+    shift 6
+    for ((copy = 1; copy <= copies; copy++)); do
+        "$PYTHON" "$HERE/halfway.py" "$noisy" "${work/targets/estimates}/$name" "$work/$name/$copy" "$@"
     done
+}
+how=()
+for source in moodist moodist moodist clearervoice-samples; do how+=(--mix-noise "$DATA/noise/$source"); done
+for source in synthetic white "$RUN/voices"; do how+=(--mix-noise "$source"); done
+round() {  # ROUND START FLAG...
+    local name=$1 start=$2
+    shift 2
+    "$MIASE" train --speech "$RUN/$name-targets" -o "$RUN/$name" --start "$start" --objective noise2clean "${how[@]}" \
+        --mix-snr-db -5 28 --loudness-weight 0.7 --wsdr-weight 2 --time-weight 1.5 --freeze-norms --batch-size 4 \
+        --patience 0 --lr-schedule linear --lr-decay 1 --average-decay 0.998 --threads 1 --precision bf16-mixed -q "$@"
 }
 corpus vctk-48k 48000
 corpus ljspeech 22050
-"$PYTHON" "$HERE/full_band.py" default "$work/start"
-targets full "$work/vctk-48k/noisy" "$work/start" 8 20
-targets half "$work/ljspeech/noisy" "$work/start" 11 2
-targets third "$NOISY" default 14 1
-"$PYTHON" "$HERE/voices.py" "$work/targets/third" "$work/voices"
+"$PYTHON" "$HERE/full_band.py" default "$RUN/start"
 
-how=()
-for source in moodist moodist moodist clearervoice-samples; do how+=(--mix-noise "$DATA/noise/$source"); done
-for source in synthetic white "$work/voices"; do how+=(--mix-noise "$source"); done
-"$MIASE" train --speech "$work/targets" -o "$RUN" --start "$work/start" --objective noise2clean "${how[@]}" --mix-snr-db -5 28 \
-    --spectrum-weight 4 --loudness-weight 0.7 --wsdr-weight 2 --time-weight 1.5 --freeze-norms --batch-size 4 --patience 0 \
-    --lr 4e-4 --lr-schedule linear --lr-decay 1 --average-decay 0.998 --seed 1 --threads 1 --precision bf16-mixed \
-    --max-minutes "${MINUTES:-40}" -q
-# Half way back to the start: all scores of the validation split are better there than at the start (docs/experiments.md, 30).
-"$PYTHON" "$HERE/mean.py" "$work/start" "$RUN" "$RUN/mean"
+targets first full "$RUN/vctk-48k/noisy" "$RUN/start" 1 20 --share 0.85 --snr-db 8
+targets first half "$RUN/ljspeech/noisy" "$RUN/start" 1 2 --share 0.85 --snr-db 11
+targets first third "$NOISY" default 1 1 --share 0.85
+[ -e "$RUN/voices" ] || "$PYTHON" "$HERE/voices.py" "$RUN/first-targets/third" "$RUN/voices"
+round first "$RUN/start" --spectrum-weight 4 --lr 4e-4 --max-steps "${STEPS:-2779}" --seed 1
+"$PYTHON" "$HERE/mean.py" "$RUN/start" "$RUN/first" "$RUN/first-mean"
+
+targets second full "$RUN/vctk-48k/noisy" "$RUN/first-mean" 4 5 --share 0.8 --speech-share 0.3 --snr-db 9
+"$PYTHON" "$HERE/speeds.py" "$RUN/second-targets/full" 0.84 0.92 1.09 1.18
+targets second half "$RUN/ljspeech/noisy" "$RUN/first-mean" 4 2 --share 0.8 --speech-share 0.3 --snr-db 11
+targets second third "$NOISY" default 5 1 --share 0.85 --speech-share 0.3
+round second "$RUN/first-mean" --spectrum-weight 8 --lr 6e-4 --max-steps "${STEPS:-2986}" --seed 2
+# Half way back to the start (docs/experiments.md, 30).
+"$PYTHON" "$HERE/mean.py" "$RUN/start" "$RUN/second" "$RUN/mean"
