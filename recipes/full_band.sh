@@ -18,11 +18,11 @@ corpus() {  # NAME RATE
         --snr 0 20 --synthetic-share 0.4 --copies 4 --seed 2 --no-clean --sample-rate "$2" -o "$RUN/$1" -q
 }
 targets() {  # ROUND NAME NOISY MODEL SHIFTS COPIES FLAG...
-    local work=$RUN/$1-targets name=$2 noisy=$3 copies=$6
-    "$MIASE" enhance "$noisy" -m "$4" --shifts "$5" -o "$RUN/$1-estimates/$name" --jobs 2 --skip-existing -q
+    local estimates=$RUN/$1-estimates/$2 out=$RUN/$1-targets/$2 noisy=$3 copies=$6
+    "$MIASE" enhance "$noisy" -m "$4" --shifts "$5" -o "$estimates" --jobs 2 --skip-existing -q
     shift 6
     for ((copy = 1; copy <= copies; copy++)); do
-        "$PYTHON" "$HERE/halfway.py" "$noisy" "${work/targets/estimates}/$name" "$work/$name/$copy" "$@"
+        "$PYTHON" "$HERE/halfway.py" "$noisy" "$estimates" "$out/$copy" "$@"
     done
 }
 how=()

@@ -38,8 +38,9 @@ def test_the_direction_in_the_table_is_that_of_the_values():
 
 @pytest.mark.parametrize("name", FAST)
 def test_score_gives_what_the_metric_gives(name):
-    expected = METRICS[name].function(NOISY, CLEAN, RATE)[name]
-    assert score(NOISY, CLEAN, RATE, [name]) == {name: pytest.approx(expected, abs=1e-10, nan_ok=True)}
+    rate = 3 * RATE if name == "high_band_snr" else RATE  # the same samples at a rate that has such a band
+    expected = METRICS[name].function(NOISY, CLEAN, rate)[name]
+    assert score(NOISY, CLEAN, rate, [name]) == {name: pytest.approx(expected, abs=1e-10)}
 
 
 def test_score_keeps_the_order_asked_and_nothing_else():

@@ -43,11 +43,13 @@ class ShiftedStreams:
     """
 
     def __init__(self, open_stream: Callable[[], ChannelStream], n_shifts: int, span: int) -> None:
-        self._delays = [i * span // n_shifts for i in range(n_shifts)]
-        self._streams = [open_stream() for _ in self._delays]
-        self._n_silent = list(self._delays)  # samples of each that are still to be left out
-        self._held: list[Samples] = []
-        self._begun = False
+        # Samples of each that are still to be left out.
+        self._n_silent = [i * span // n_shifts for i in range(n_shifts)]
+        self._streams = [open_stream() for _ in self._n_silent]
+        self._held = [
+            stream.feed(np.zeros(n_silent, np.float32))
+            for stream, n_silent in zip(self._streams, self._n_silent, strict=True)
+        ]
 
     @property
     def latency(self) -> int:
@@ -61,13 +63,10 @@ class ShiftedStreams:
         """As `miase.streaming.ModelStream.feed`."""
         outputs = []
         for i, stream in enumerate(self._streams):
-            silence = np.zeros(0 if self._begun else self._delays[i], np.float32)
-            output = stream.feed(np.concatenate((silence, samples)), last=last)
+            output = np.concatenate((self._held[i], stream.feed(samples, last=last)), axis=1)
             n_silent = min(self._n_silent[i], output.shape[1])
             self._n_silent[i] -= n_silent
-            output = output[:, n_silent:]
-            outputs.append(np.concatenate((self._held[i], output), axis=1) if self._held else output)
-        self._begun = True
+            outputs.append(output[:, n_silent:])
         n_given = min(output.shape[1] for output in outputs)
         self._held = [output[:, n_given:] for output in outputs]
         mean: Samples = np.mean([output[:, :n_given] for output in outputs], axis=0, dtype=np.float32)
