@@ -48,7 +48,8 @@ class PlainDCUNet(nn.Module):
             x = (torch.cat((x[0], skip[0]), dim=1), torch.cat((x[1], skip[1]), dim=1))
         real, imag = _transposed(self.model.mask_out, x, sizes.pop())
         magnitude = torch.sqrt(real**2 + imag**2 + 1e-12)
-        real, imag = (torch.tanh(magnitude) * part / magnitude for part in (real, imag))
+        bounded = torch.tanh(magnitude) ** self.model.config.mask_exponent
+        real, imag = (bounded * part / magnitude for part in (real, imag))
         noisy_real, noisy_imag = spectrum[..., 0], spectrum[..., 1]
         real, imag = real[:, 0], imag[:, 0]
         estimate = torch.stack(

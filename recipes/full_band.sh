@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # The packaged model "default-48k": "default" at three times its rate (full_band.py), trained on in two rounds by recordings
 # of the full band. No clean speech is heard.
-#   recipes/full_band.sh DATA NOISY RUN
+#   recipes/full_band.sh DATA NOISY RUN [START]
 # DATA: folder with speech/ and noise/; NOISY: noisy/ of what default_corpus.sh made; RUN: folder to write, the model is
-# RUN/mean. As the rounds of refine.sh: recordings part of the way to their estimates become targets. Speech of the full band
+# RUN/mean; START: a model of 16 kHz. The packaged one began with "default" as refine.sh had left it, before fine.sh.
+# As the rounds of refine.sh: recordings part of the way to their estimates become targets. Speech of the full band
 # is scarce (11 utterances of CSTR VCTK, four takes each), so its targets lie there many times over, in the second round at
 # five speeds; those of narrower bands, LJ Speech and NOISY, keep what "default" knows, and are mixed with noise of their own
 # band. An hour and a half on one thread of a CPU with AMX.
 set -euo pipefail
-DATA=${1:?folder with speech/ and noise/} NOISY=${2:?folder of recordings at 16 kHz} RUN=${3:?folder to write}
+DATA=${1:?folder with speech/ and noise/} NOISY=${2:?folder of recordings at 16 kHz} RUN=${3:?folder to write} START=${4:-default}
 MIASE=${MIASE:-miase} PYTHON=${PYTHON:-python} HERE=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$RUN"
 
@@ -37,11 +38,11 @@ round() {  # ROUND START FLAG...
 }
 corpus vctk-48k 48000
 corpus ljspeech 22050
-"$PYTHON" "$HERE/full_band.py" default "$RUN/start"
+"$PYTHON" "$HERE/full_band.py" "$START" "$RUN/start"
 
 targets first full "$RUN/vctk-48k/noisy" "$RUN/start" 1 20 --share 0.85 --snr-db 8
 targets first half "$RUN/ljspeech/noisy" "$RUN/start" 1 2 --share 0.85 --snr-db 11
-targets first third "$NOISY" default 1 1 --share 0.85
+targets first third "$NOISY" "$START" 1 1 --share 0.85
 [ -e "$RUN/voices" ] || "$PYTHON" "$HERE/voices.py" "$RUN/first-targets/third" "$RUN/voices"
 round first "$RUN/start" --spectrum-weight 4 --lr 4e-4 --max-steps "${STEPS:-2779}" --seed 1
 "$PYTHON" "$HERE/mean.py" "$RUN/start" "$RUN/first" "$RUN/first-mean"
@@ -49,7 +50,7 @@ round first "$RUN/start" --spectrum-weight 4 --lr 4e-4 --max-steps "${STEPS:-277
 targets second full "$RUN/vctk-48k/noisy" "$RUN/first-mean" 4 5 --share 0.8 --speech-share 0.3 --snr-db 9
 "$PYTHON" "$HERE/speeds.py" "$RUN/second-targets/full" 0.84 0.92 1.09 1.18
 targets second half "$RUN/ljspeech/noisy" "$RUN/first-mean" 4 2 --share 0.8 --speech-share 0.3 --snr-db 11
-targets second third "$NOISY" default 5 1 --share 0.85 --speech-share 0.3
+targets second third "$NOISY" "$START" 5 1 --share 0.85 --speech-share 0.3
 round second "$RUN/first-mean" --spectrum-weight 8 --lr 6e-4 --max-steps "${STEPS:-2986}" --seed 2
 # Half way back to the start (docs/experiments.md, 30).
 "$PYTHON" "$HERE/mean.py" "$RUN/start" "$RUN/second" "$RUN/mean"

@@ -26,7 +26,7 @@ TABLES = {
 }
 
 OTHER = RunConfig(
-    ModelConfig("dcunet20", 48000, 1024, 256, 2, 64, 0.5, 0.7),
+    ModelConfig("dcunet20", 48000, 1024, 256, 2, 64, 0.5, 0.7, 0.9),
     DataConfig(1.5, 3, 0.2, 0),
     ObjectiveConfig(
         "noisy_target",
@@ -177,6 +177,7 @@ BAD_VALUES = [
     (ModelConfig, "window_frames", [-16, 17]),
     (ModelConfig, "level_seconds", [0.0, -1.0, float("inf")]),
     (ModelConfig, "compression", [0.0, 1.1]),
+    (ModelConfig, "mask_exponent", [0.0, 1.1]),
     (DataConfig, "excerpt_seconds", [0.0, -1.0, float("inf")]),
     (DataConfig, "batch_size", [0]),
     (DataConfig, "valid_share", [-0.1, 1.0]),

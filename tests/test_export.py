@@ -23,7 +23,7 @@ from miase.onnx_enhancer import OnnxEnhancer, open_session  # noqa: E402
 RATE = 4000
 
 
-@pytest.fixture(scope="module", params=["dcunet10_rtstm", "dcunet20"])  # `exported` is of the third kind
+@pytest.fixture(scope="module", params=["dcunet10_rtstm", "dcunet10_ctstm", "dcunet20"])
 def pair(request, tmp_path_factory):
     """A small network and its exported file."""
     folder = tmp_path_factory.mktemp(request.param)

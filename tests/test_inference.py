@@ -13,7 +13,14 @@ from miase.models.inference import FusedNetwork
 from miase.models.recurrence import recurrent_states
 from miase.streaming import ModelStream
 
-SMALL = {"sample_rate": 4000, "n_blocks": 2, "window_frames": 32, "level_seconds": 0.5, "compression": 0.5}
+SMALL = {
+    "sample_rate": 4000,
+    "n_blocks": 2,
+    "window_frames": 32,
+    "level_seconds": 0.5,
+    "compression": 0.5,
+    "mask_exponent": 0.8,
+}
 
 
 def trained(**config):

@@ -77,11 +77,12 @@ def test_interleaved_parts_come_back():
     torch.testing.assert_close(imag_part(both), imag, rtol=0, atol=0)
 
 
-def test_mask_keeps_the_phase_and_bounds_the_magnitude():
+@pytest.mark.parametrize("exponent", [1.0, 0.7])
+def test_mask_keeps_the_phase_and_bounds_the_magnitude(exponent):
     x = torch.randn(50, 2) * 3
-    mask = torch.view_as_complex(bounded_mask(x))
+    mask = torch.view_as_complex(bounded_mask(x, exponent))
     given = torch.view_as_complex(x)
-    torch.testing.assert_close(mask.abs(), torch.tanh(given.abs()))
+    torch.testing.assert_close(mask.abs(), torch.tanh(given.abs()) ** exponent)
     torch.testing.assert_close(mask.angle(), given.angle())
 
 
@@ -89,6 +90,8 @@ def test_mask_has_a_finite_gradient_at_zero():
     x = torch.zeros(1, 2, requires_grad=True)
     bounded_mask(x).sum().backward()
     torch.testing.assert_close(x.grad, torch.ones(1, 2))
+    bounded_mask(x, 0.7).sum().backward()
+    assert x.grad.isfinite().all()
 
 
 def test_masking_is_a_complex_product():

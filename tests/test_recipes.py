@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
-from miase.config import RunConfig
+from miase.checkpoint import load_pretrained, save_pretrained
+from miase.config import ModelConfig, RunConfig
 from miase.config_file import from_dict, load_toml
-from miase.models import MODELS
+from miase.models import MODELS, build_model
 from miase.objectives import OBJECTIVES, find_objective
 from miase.plan import cells_of, config_of, load_plan
 from signals import speech_like
@@ -73,6 +75,35 @@ def test_a_row_that_is_not_there_is_refused():
     result = run("siren", "nonsense", "dcunet20")
     assert result.returncode == 1
     assert "--list" in result.stderr
+
+
+def test_a_finer_network_begins_as_the_mean_of_two_courses_of_the_coarse_one(tmp_path):
+    """Up to the layer where they meet: features as they come, and 8 frames later; away from the borders."""
+    config = ModelConfig("dcunet10_ctstm", sample_rate=4000, n_fft=64, hop_length=16, n_blocks=1)
+    torch.manual_seed(0)
+    coarse = build_model(config)
+    save_pretrained(coarse, tmp_path / "coarse")
+    command = [sys.executable, RECIPES / "finer.py", tmp_path / "coarse", tmp_path / "fine"]
+    subprocess.run(command, check=True)
+
+    def meeting(model, x):
+        model.eval().bottleneck = None
+        outputs = []
+        model.decoder[1].conv.register_forward_hook(lambda *values: outputs.append(values[2]))
+        with torch.inference_mode():
+            model.mask(x)
+        return outputs[-1]
+
+    spectrum = torch.randn(1, 33, 512, 2)
+    # Silence around it, so that the borders are the same when it comes later.
+    spectrum[:, :, :160] = spectrum[:, :, -160:] = 0
+    later = spectrum.roll(8, dims=2)
+    fine = meeting(load_pretrained(tmp_path / "fine"), spectrum)
+    as_it_comes, shifted = meeting(coarse, spectrum), meeting(coarse, later).roll(-1, dims=-1)
+    inner = slice(8, -8)
+    assert (as_it_comes - shifted)[..., inner].abs().max() > 1e-3
+    mean = (as_it_comes + shifted) / 2
+    torch.testing.assert_close(fine[..., inner], mean[..., inner], rtol=0, atol=1e-5)
 
 
 def test_targets_are_halfway_and_only_the_cleanest(tmp_path):

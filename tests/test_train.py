@@ -415,7 +415,7 @@ def test_every_objective_repeats_to_the_bit(corpus, tmp_path, objective):
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
-@pytest.mark.parametrize("network", ["dcunet10_rtstm", "dcunet10_ctstm", "dcunet20"])
+@pytest.mark.parametrize("network", ["dcunet10_rtstm", "dcunet10_ctstm", "dcunet10_ctstm_fine", "dcunet20"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_network_trains_with_every_objective(corpus, tmp_path, network, objective):
     result = fit(

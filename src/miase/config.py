@@ -33,7 +33,8 @@ class ModelConfig:
     """A network and the signal that it is made for.
 
     Attributes:
-        name: network to train: dcunet10, dcunet10_rtstm, dcunet10_ctstm or dcunet20.
+        name: network to train: dcunet10, dcunet10_rtstm, dcunet10_ctstm, dcunet10_ctstm_fine
+            or dcunet20.
         sample_rate: rate of the sound that the network works at, in Hz.
         n_fft: length of an STFT frame, in samples.
         hop_length: distance between STFT frames, in samples.
@@ -41,6 +42,7 @@ class ModelConfig:
         window_frames: STFT frames that the transformer sees at once; 0 means all of them, as published.
         level_seconds: span over which the level that is taken out of the network's input is measured.
         compression: exponent of the magnitudes that the network sees; 1 leaves them alone, as published.
+        mask_exponent: of the mask's magnitude; below 1 less is taken away; 1 as published.
     """
 
     name: Annotated[str, Parameter(name="--model")] = "dcunet10_ctstm"
@@ -51,6 +53,7 @@ class ModelConfig:
     window_frames: int = 128
     level_seconds: float = 4.0
     compression: float = 1.0
+    mask_exponent: float = 1.0
 
     def __post_init__(self) -> None:
         require(4000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "4000 to 192000 Hz")
@@ -69,7 +72,8 @@ class ModelConfig:
             "0 or a multiple of 16 frames",
         )
         require(self.level_seconds > 0, "level_seconds", self.level_seconds, "above 0 s")
-        require(0 < self.compression <= 1, "compression", self.compression, "above 0 and at most 1")
+        for name in ("compression", "mask_exponent"):
+            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "above 0 and at most 1")
 
 
 @dataclass(frozen=True)

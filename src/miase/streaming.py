@@ -127,7 +127,7 @@ class ModelStream:
         self._outputs = outputs[n_given:].clone()
         noisy = self._spectrum.take(n_given)
         # What `complex_multiply` gives, in a ninth of its time; that one must also compile and train.
-        masks = torch.view_as_complex(bounded_mask(outputs[:n_given]))
+        masks = torch.view_as_complex(bounded_mask(outputs[:n_given], self._model.config.mask_exponent))
         return noisy, torch.view_as_real(masks * torch.view_as_complex(noisy))
 
 

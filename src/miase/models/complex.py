@@ -127,14 +127,17 @@ class ComplexBlock(nn.Module):
         return F.leaky_relu(self.norm(self.conv(x, *size)), 0.01)
 
 
-def bounded_mask(x: Tensor) -> Tensor:
-    """Bounded complex ratio mask M = tanh(|O|) O / |O| (Choi et al. 2019, section 3.2).
+def bounded_mask(x: Tensor, exponent: float = 1.0) -> Tensor:
+    """Bounded complex ratio mask M = tanh(|O|)^e O / |O| (Choi et al. 2019, section 3.2, with e = 1).
 
     (..., 2) -> (..., 2): the phase of O with a magnitude below 1. Its gradient is finite at O = 0,
-    where M = O.
+    where M = O for e = 1.
     """
     magnitude = torch.sqrt(power_of(x) + 1e-12)
-    return (torch.tanh(magnitude) / magnitude).unsqueeze(-1) * x
+    bounded = torch.tanh(magnitude)
+    if exponent != 1:
+        bounded = bounded.pow(exponent)
+    return (bounded / magnitude).unsqueeze(-1) * x
 
 
 def power_of(x: Tensor) -> Tensor:

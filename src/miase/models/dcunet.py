@@ -117,7 +117,8 @@ class DCUNet(nn.Module):
         skipped.pop()
         for block in self.decoder:
             x = torch.cat((self._through(block, x, sizes.pop()), skipped.pop()), dim=1)
-        return bounded_mask(self.mask_out(x, sizes.pop()).float().permute(0, 2, 3, 1))
+        output = self.mask_out(x, sizes.pop()).float().permute(0, 2, 3, 1)
+        return bounded_mask(output, self.config.mask_exponent)
 
     def _bottleneck(self, x: Tensor) -> Tensor:
         """The bottleneck, on a CPU with its parts side by side, and in float32, in which they are faster."""

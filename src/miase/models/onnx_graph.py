@@ -54,7 +54,7 @@ class OnnxGraph(nn.Module):
             x = torch.cat((block(x, given), skipped.pop()), dim=1)
         output = self.mask_out(x, inputs.pop())
         magnitude = torch.sqrt(output.square().sum(1, keepdim=True) + 1e-12)
-        mask = torch.tanh(magnitude) / magnitude * output
+        mask = torch.tanh(magnitude).pow(self.model.config.mask_exponent) / magnitude * output
         real = mask[:, 0] * spectrum[:, 0] - mask[:, 1] * spectrum[:, 1]
         imag = mask[:, 0] * spectrum[:, 1] + mask[:, 1] * spectrum[:, 0]
         return self.stft.synthesise(torch.stack((real, imag), dim=1), noisy)
