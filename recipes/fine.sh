@@ -4,8 +4,8 @@
 # NOISY: noisy/ of a corpus; START: a model that refine.sh made; RUN: folder to write; NOISE: sources for --mix-noise.
 # Targets are five shifted passes of TEACHER (START, unless it is set), all of the way where there is only noise. RUN/full is what the
 # round leaves, RUN/half half way back to where it began, both with a gentler mask. The packaged `default` is RUN/half
-# of 7000 steps and seed 71; `research` is RUN/full of 6500 steps and seed 72, with TEACHER=default and the recordings of `default`
-# (docs/experiments.md, 29, 31 and 32). Fifty minutes on one core of a CPU with AMX.
+# of 7000 steps and seed 71; `research` is RUN/full of 6500 steps and seed 72, with the START of `default` as TEACHER and the
+# recordings of `default` (docs/experiments.md, 29, 31 and 32). Fifty minutes on one core of a CPU with AMX.
 set -euo pipefail
 NOISY=${1:?folder of recordings} START=${2:?name or folder of a model} RUN=${3:?folder to write} STEPS=${4:?steps} SEED=${5:?seed}
 shift 5
