@@ -147,6 +147,17 @@ def test_noise_is_taken_from_the_whole_folder_when_not_all_is(tmp_path, base, mo
     assert np.ptp([noisy[0] for noisy in heard]) > 0.1  # from different places
 
 
+def test_the_precision_asked_for_is_that_of_the_run(noisy, base, tmp_path, monkeypatch):
+    verdict(monkeypatch, +1.0)
+    out = tmp_path / "new"
+    config = AdaptConfig(minutes=0.002, device="cpu", precision="bf16-mixed", threads=1)
+    assert adapt.adapt(noisy, out, str(base), config, quiet=True).adapted
+    assert load_toml(out / "run" / "config.toml").training.precision == "bf16-mixed"
+    assert {value.dtype for value in load_file(out / "model.safetensors").values()} == {
+        value.dtype for value in load_file(base / "model.safetensors").values()
+    }
+
+
 def test_no_noise_is_cut_that_nobody_asked_for(noisy, base, tmp_path, monkeypatch):
     verdict(monkeypatch, +1.0)
     monkeypatch.setattr(adapt, "cut_gaps", lambda *_: pytest.fail("noise was cut"))

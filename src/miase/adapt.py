@@ -207,6 +207,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
             checkpoint_minutes=1.0,
             seed=config.seed,
             device=config.device,
+            precision=config.precision,
             threads=config.threads,
             start=start,
         ),
