@@ -170,6 +170,11 @@ def test_the_loss_has_the_weight_of_loudness_that_was_asked_for(asked, rehearses
     assert settings.objective.loudness_weight == weight
 
 
+def test_a_weight_of_loudness_below_0_is_refused():
+    with pytest.raises(ConfigError, match="loudness_weight is -0.5; it must be 0 or more"):
+        AdaptConfig(loudness_weight=-0.5)
+
+
 def test_no_noise_is_cut_that_nobody_asked_for(noisy, base, tmp_path, monkeypatch):
     verdict(monkeypatch, +1.0)
     monkeypatch.setattr(adapt, "cut_gaps", lambda *_: pytest.fail("noise was cut"))
