@@ -8,11 +8,10 @@ frequencies is a third, which the first layer's weights make up for. What to do 
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from miase.checkpoint import load_pretrained, save_pretrained
-from miase.models import build_model
+from miase.models import rebuilt
 from miase.registry import resolve
 
 
@@ -28,11 +27,7 @@ def main() -> None:
     times: int = arguments.times
     start = load_pretrained(resolve(arguments.start))
     rates = ("sample_rate", "n_fft", "hop_length")
-    config = dataclasses.replace(
-        start.config, **{name: times * getattr(start.config, name) for name in rates}
-    )
-    wide = build_model(config)
-    wide.load_state_dict(start.state_dict())
+    wide = rebuilt(start, **{name: times * getattr(start.config, name) for name in rates})
     first = wide.encoder[0].conv
     first.weight_real.data /= times**0.5
     first.weight_imag.data /= times**0.5

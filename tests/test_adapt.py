@@ -171,7 +171,7 @@ def test_the_loss_has_the_weight_of_loudness_that_was_asked_for(asked, rehearses
 
 
 def test_a_weight_of_loudness_below_0_is_refused():
-    with pytest.raises(ConfigError, match="loudness_weight is -0.5; it must be 0 or more"):
+    with pytest.raises(ConfigError, match=r"loudness_weight is -0\.5; it must be 0 or more"):
         AdaptConfig(loudness_weight=-0.5)
 
 

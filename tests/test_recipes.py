@@ -1,5 +1,6 @@
 """The recipes of the published tables: each row gives settings that miase takes."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_a_finer_network_begins_as_the_mean_of_two_courses_of_the_coarse_one(tmp
     assert (as_it_comes - shifted)[..., inner].abs().max() > 1e-3
     mean = (as_it_comes + shifted) / 2
     torch.testing.assert_close(fine[..., inner], mean[..., inner], rtol=0, atol=1e-5)
+
+
+def test_weights_serve_in_a_network_of_other_settings(tmp_path):
+    config = ModelConfig("dcunet10_ctstm", sample_rate=4000, n_fft=64, hop_length=32, n_blocks=1)
+    save_pretrained(build_model(config), tmp_path / "start")
+    settings = ["--mask-exponent", "0.9", "--n-fft", "80", "--hop-length", "40"]
+    command = [sys.executable, RECIPES / "rebuilt.py", tmp_path / "start", tmp_path / "out", *settings]
+    subprocess.run(command, check=True)
+    start, out = (load_pretrained(tmp_path / name) for name in ("start", "out"))
+    assert out.config == dataclasses.replace(config, mask_exponent=0.9, n_fft=80, hop_length=40)
+    assert start.config == config
+    for name, value in start.state_dict().items():
+        torch.testing.assert_close(out.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
