@@ -16,6 +16,7 @@ from miase.config_file import from_dict, load_toml
 from miase.models import MODELS, build_model
 from miase.objectives import OBJECTIVES, find_objective
 from miase.plan import cells_of, config_of, load_plan
+from miase.sources import choose_noise
 from signals import speech_like
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -118,6 +119,30 @@ def test_weights_serve_in_a_network_of_other_settings(tmp_path):
     assert start.config == config
     for name, value in start.state_dict().items():
         torch.testing.assert_close(out.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_links_are_made_to_the_noise_of_the_train_split_alone(tmp_path):
+    for i in range(40):
+        path = tmp_path / "rain" / "heavy" / f"{i:02d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, np.full(100, 0.1), 16000)
+    command = [sys.executable, RECIPES / "train_noise.py", tmp_path / "out", tmp_path / "rain"]
+    subprocess.run(command, check=True)
+    subprocess.run(command, check=True)  # what is there stays
+    folder = tmp_path / "out" / "rain" / "heavy"
+    linked = {path.name for path in folder.iterdir()}
+    assert all((folder / name).resolve().parent == tmp_path / "rain" / "heavy" for name in linked)
+    others = {
+        file.path.name
+        for split in ("valid", "test")
+        for found in choose_noise((tmp_path / "rain",), split, by_class=False).values()
+        for files in found.values()
+        for file in files
+    }
+    assert linked | others == {f"{i:02d}.wav" for i in range(40)}
+    assert linked
+    assert others
+    assert not linked & others
 
 
 def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
