@@ -6,9 +6,6 @@
 # of five passes of TEACHER (START, unless it is set), all of the way where there is only noise; noise is added to them, and
 # the network learns to take it away. RUN/run/model is what the round leaves. LOUDNESS is the weight of loudness in the
 # loss, 0.7 unless it is set. Fifty minutes for 7000 steps on one core of a CPU with AMX.
-# The packaged `research`: what fine.sh left, with frames of 640 samples every 320 (rebuilt.py), 4000 steps of LOUDNESS 1.0, seed
-# 77, the run/model of fine.sh as TEACHER; then a mask to the power of 0.8 (rebuilt.py). NOISE: Moodist three times, ClearerVoice
-# samples, both of halves.py twice, and train_noise.py's of nonspeech100, noisex92 and esc50 (docs/experiments.md, 34).
 set -euo pipefail
 NOISY=${1:?folder of recordings} START=${2:?name or folder of a model} RUN=${3:?folder to write} STEPS=${4:?steps} SEED=${5:?seed}
 shift 5
