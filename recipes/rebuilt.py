@@ -4,7 +4,7 @@
 
 A network that learns from its own estimates learns to take away the speech that these lack, too, and so with
 each round a little more: its mask's magnitude to a power below 1 gives some of it back (docs/experiments.md,
-32). With longer frames the same weights tell more of a voice's harmonics apart (34).
+32). Weights serve with frames of other lengths, too (34).
 """
 
 import argparse
