@@ -1,7 +1,5 @@
 """Several passes and their mean: known values, the same in any blocks, in step, on time."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -52,7 +50,7 @@ def noisy(seconds, sample_rate=RATE, seed=0):
 
 def test_two_passes_let_half_of_each_sample_through_a_gate_that_opens_at_every_other():
     x = white(1, 100, 0).astype("float32")
-    stream = ShiftedStreams([Gate] * 2, 2)  # delays of 0 and 1 sample
+    stream = ShiftedStreams(Gate, 2, 2)  # delays of 0 and 1 sample
     gated, passed = stream.feed(x, last=True)
     np.testing.assert_allclose(gated, x / 2, atol=1e-7)
     np.testing.assert_allclose(passed, x, atol=1e-7)
@@ -61,8 +59,8 @@ def test_two_passes_let_half_of_each_sample_through_a_gate_that_opens_at_every_o
 @pytest.mark.parametrize("size", [1, 7, 99])
 def test_passes_in_blocks_of_any_size_give_the_same(size):
     x = white(1, 100, 0).astype("float32")
-    whole = ShiftedStreams([Gate] * 3, 40).feed(x, last=True)
-    stream = ShiftedStreams([Gate] * 3, 40)
+    whole = ShiftedStreams(Gate, 3, 40).feed(x, last=True)
+    stream = ShiftedStreams(Gate, 3, 40)
     blocks = [stream.feed(x[i : i + size]) for i in range(0, len(x), size)]
     np.testing.assert_array_equal(np.concatenate([*blocks, stream.feed(x[:0], last=True)], axis=1), whole)
 
@@ -71,20 +69,16 @@ def test_one_pass_is_the_stream_itself():
     def opener(with_cut):
         return Gate()
 
-    assert shifted([opener, None], 1, STRIDE, HOP) is opener
+    assert shifted(opener, 1, STRIDE, HOP) is opener
 
 
 @pytest.mark.parametrize("n_shifts", [2, 5])
-def test_the_estimate_is_the_mean_of_those_of_delayed_sounds_by_turns_with_longer_frames(enhancer, n_shifts):
+def test_the_estimate_is_the_mean_of_those_of_delayed_sounds(enhancer, n_shifts):
     x = noisy(3)
-    weights = enhancer.model.state_dict()
-    longer = build_model(dataclasses.replace(enhancer.model.config, n_fft=160, hop_length=80))
-    longer.load_state_dict(weights)
-    turns = (enhancer, Enhancer(longer, "cpu"))
     expected = np.zeros_like(x)
     for i in range(n_shifts):
         delay = i * SPAN // n_shifts
-        expected += turns[i % 2].enhance(np.pad(x, (delay, 0)), RATE)[delay:] / n_shifts
+        expected += enhancer.enhance(np.pad(x, (delay, 0)), RATE)[delay:] / n_shifts
     estimate = enhancer.enhance(x, RATE, EnhanceConfig(shifts=n_shifts))
     np.testing.assert_allclose(estimate, expected, atol=1e-5)
     assert np.abs(estimate - enhancer.enhance(x, RATE)).max() > 1e-3
@@ -144,8 +138,6 @@ def test_an_exported_model_takes_passes_too(enhancer, tmp_path):
         pytest.importorskip(package)
     enhancer.save_pretrained(tmp_path)
     export_onnx(tmp_path, tmp_path / "model.onnx")
-    x = noisy(3)
-    exported = OnnxEnhancer(tmp_path / "model.onnx")
-    late = exported.enhance(np.pad(x, (SPAN // 2, 0)), RATE)[SPAN // 2 :]
-    estimate = exported.enhance(x, RATE, EnhanceConfig(shifts=2))  # its graph has frames of one length
-    np.testing.assert_allclose(estimate, (exported.enhance(x, RATE) + late) / 2, atol=1e-6)
+    x, config = noisy(3), EnhanceConfig(shifts=2)
+    estimate = OnnxEnhancer(tmp_path / "model.onnx").enhance(x, RATE, config)
+    np.testing.assert_allclose(estimate, enhancer.enhance(x, RATE, config), atol=1e-4)

@@ -371,9 +371,8 @@ class EnhanceConfig:
         high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow
             lowers it by as much as the model lowers the upper half of its own band; keep leaves it; drop
             removes it.
-        shifts: passes over the sound, each begun at another place of the network's grid and every second one
-            with longer frames (ONNX models have one length alone), whose mean is the estimate: better, and
-            each costs as much as the first.
+        shifts: passes over the sound, each begun at another place of the network's grid, whose mean is the
+            estimate: better, and each costs as much as the first.
         segment: seconds enhanced at once by what takes whole signals only: ONNX models, and models whose
             transformer sees all frames at once (window_frames 0). Longer segments need more memory.
         overlap: seconds of context on each side of such a segment.

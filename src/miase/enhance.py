@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +14,10 @@ from miase.audio import BLOCK_SECONDS, SoundReader
 from miase.checkpoint import load_pretrained, save_pretrained
 from miase.config import EnhanceConfig, ModelConfig
 from miase.errors import AudioError, ConfigError
-from miase.models import DCUNet, stretched
+from miase.models import DCUNet
 from miase.models.inference import FusedNetwork
 from miase.registry import DEFAULT, resolve
-from miase.shifts import Opener, shifted
+from miase.shifts import shifted
 from miase.sounds import Samples
 from miase.streamer import ChannelStream, Streamer, checked
 from miase.streaming import ModelStream, SegmentedModelStream
@@ -27,7 +26,6 @@ from miase.writing import writer_for
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
 
 FADE_SECONDS = 0.1
-STRETCH = 1.25  # of the frames of every second pass: what passes get wrong differs more then
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}  # of the convolutions
 
 
@@ -62,8 +60,7 @@ class Enhancer:
         self.device = _device(device)
         self.model = model.eval().to(self.device)
         self.sample_rate = model.sample_rate
-        self._dtype = PRECISIONS[precision]
-        self._network = FusedNetwork(self.model, self._dtype)
+        self._network = FusedNetwork(self.model, PRECISIONS[precision])
         if precision != "32-true" and not self._network.streamable:
             raise ConfigError(
                 f"precision is {precision!r}, but this model hears whole recordings (window_frames is 0) and "
@@ -226,48 +223,30 @@ class Enhancer:
         config = config or EnhanceConfig()
         if not self._network.streamable and lookahead is not None:
             raise ConfigError("this model hears whole recordings (window_frames is 0): it has no lookahead")
-        openers = [self._opener(self.model, self._network, config, live=live, lookahead=lookahead)]
-        if config.shifts > 1:
-            openers.append(self._opener(*self._stretched, config, live=live, lookahead=lookahead))
-        opener = shifted(openers, config.shifts, self.model.frame_stride, self.model.config.hop_length)
-        return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
-
-    @cached_property
-    def _stretched(self) -> tuple[DCUNet, FusedNetwork]:
-        """The network of every second pass."""
-        model = stretched(self.model, STRETCH)
-        return model, FusedNetwork(model, self._dtype)
-
-    def _opener(
-        self,
-        model: DCUNet,
-        network: FusedNetwork,
-        config: EnhanceConfig,
-        *,
-        live: bool,
-        lookahead: float | None,
-    ) -> Opener:
-        """What makes streams of one channel through a model."""
-        piece, n_windows, frames = model.frame_stride, 1, None
+        piece, n_windows, frames = self.model.frame_stride, 1, None
         if not live:
             n_pieces, n_windows = (1, 2) if self.device.type == "cpu" else (16, 64)
-            piece = n_pieces * network.piece
+            piece = n_pieces * self._network.piece
         if lookahead is not None:
-            frames = round(lookahead * model.sample_rate / model.config.hop_length)
-
-        def whole(samples: Samples) -> Samples:
-            with torch.inference_mode():
-                noisy = torch.from_numpy(samples).to(self.device)
-                estimate: Samples = model(noisy.unsqueeze(0))[0].cpu().numpy()
-            return estimate
+            frames = round(lookahead * self.sample_rate / self.model.config.hop_length)
 
         def open_stream(with_cut: bool) -> ChannelStream:
-            if network.streamable:
-                return ModelStream(model, network, piece, n_windows, with_cut=with_cut, lookahead=frames)
-            segmentation = self._segmentation(config, model.config)
-            return SegmentedModelStream(whole, model.stft, *segmentation, with_cut=with_cut)
+            if self._network.streamable:
+                return ModelStream(
+                    self.model, self._network, piece, n_windows, with_cut=with_cut, lookahead=frames
+                )
+            segmentation = self._segmentation(config, self.model.config)
+            return SegmentedModelStream(self._whole, self.model.stft, *segmentation, with_cut=with_cut)
 
-        return open_stream
+        opener = shifted(open_stream, config.shifts, self.model.frame_stride, self.model.config.hop_length)
+        return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
+
+    def _whole(self, samples: Samples) -> Samples:
+        """A whole signal through the model, (time,) -> (time,)."""
+        with torch.inference_mode():
+            noisy = torch.from_numpy(samples).to(self.device)
+            estimate: Samples = self.model(noisy.unsqueeze(0))[0].cpu().numpy()
+        return estimate
 
     def _segmentation(self, config: EnhanceConfig, model: ModelConfig) -> tuple[int, int, int]:
         """Segment, context and cross-fade in samples, for what takes whole signals only.

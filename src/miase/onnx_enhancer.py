@@ -69,7 +69,7 @@ class OnnxEnhancer(Enhancer):
         def open_stream(with_cut: bool) -> ChannelStream:
             return SegmentedModelStream(self._whole, self._stft, *segmentation, with_cut=with_cut)
 
-        opener = shifted([open_stream], config.shifts, frame_stride, self._config.hop_length)
+        opener = shifted(open_stream, config.shifts, frame_stride, self._config.hop_length)
         return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
 
     def _whole(self, samples: Samples) -> Samples:

@@ -1,41 +1,33 @@
 """Several passes over one signal, each begun at another place of the network's grid, and their mean.
 
-A network with strides of many frames gives another estimate when the same sound comes a little later, and
-when its frames are a little longer. What the passes have in common is speech; what they get wrong differs,
-and the mean has less of it.
+A network with strides of many frames gives another estimate when the same sound comes a little later. What
+the passes have in common is speech; what they get wrong differs, and the mean has less of it.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 
 from miase.sounds import Samples
 from miase.streamer import ChannelStream
 
-Opener = Callable[[bool], ChannelStream]
 
-
-def shifted(openers: Sequence[Opener], n_shifts: int, frame_stride: int, hop_length: int) -> Opener:
+def shifted(
+    open_stream: Callable[[bool], ChannelStream], n_shifts: int, frame_stride: int, hop_length: int
+) -> Callable[[bool], ChannelStream]:
     """What makes streams of ``n_shifts`` passes, of what makes those of one.
 
     Args:
-        openers: make a stream each, with one output or with three, see `miase.streamer.Streamer`; the passes
-            take them by turns.
-        n_shifts: passes; with one, the first opener itself is what is given.
+        open_stream: makes a stream, with one output or with three; see `miase.streamer.Streamer`.
+        n_shifts: passes; with one, ``open_stream`` itself is what is given.
         frame_stride: frames after which the network would do the same again.
         hop_length: samples from frame to frame.
     """
     if n_shifts == 1:
-        return openers[0]
+        return open_stream
     # A frame more than the stride: so the shifts are spread over the frame, too.
     span = (frame_stride + 1) * hop_length
-
-    def open_streams(with_cut: bool) -> ChannelStream:
-        turns = [openers[i % len(openers)] for i in range(n_shifts)]
-        return ShiftedStreams([partial(opener, with_cut) for opener in turns], span)
-
-    return open_streams
+    return lambda with_cut: ShiftedStreams(lambda: open_stream(with_cut), n_shifts, span)
 
 
 class ShiftedStreams:
@@ -45,14 +37,15 @@ class ShiftedStreams:
     al. (2019), which are random there, spread evenly.
 
     Args:
-        openers: make one stream each, N in all.
+        open_stream: makes one of the streams.
+        n_shifts: N, how many there are.
         span: T, in samples.
     """
 
-    def __init__(self, openers: Sequence[Callable[[], ChannelStream]], span: int) -> None:
+    def __init__(self, open_stream: Callable[[], ChannelStream], n_shifts: int, span: int) -> None:
         # Samples of each that are still to be left out.
-        self._n_silent = [i * span // len(openers) for i in range(len(openers))]
-        self._streams = [opener() for opener in openers]
+        self._n_silent = [i * span // n_shifts for i in range(n_shifts)]
+        self._streams = [open_stream() for _ in self._n_silent]
         self._held = [
             stream.feed(np.zeros(n_silent, np.float32))
             for stream, n_silent in zip(self._streams, self._n_silent, strict=True)

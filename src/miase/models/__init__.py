@@ -9,7 +9,7 @@ from miase.errors import ConfigError
 from miase.models.dcunet import Architecture, DCUNet, Layer
 from miase.models.transformer import ComplexBottleneck, RealBottleneck
 
-__all__ = ["MODELS", "Architecture", "DCUNet", "Layer", "build_model", "rebuilt", "stretched"]
+__all__ = ["MODELS", "Architecture", "DCUNet", "Layer", "build_model", "rebuilt"]
 
 _STRIDES_10 = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1))
 _SQUARE = (3, 3)
@@ -71,13 +71,3 @@ def rebuilt(model: DCUNet, **settings: Any) -> DCUNet:
     network = build_model(dataclasses.replace(model.config, **settings))
     network.load_state_dict(model.state_dict())
     return network.train(model.training).to(model.stft.window.device)
-
-
-def stretched(model: DCUNet, ratio: float) -> DCUNet:
-    """A model whose frames are longer by a ratio: the same sound in other bins and at other times.
-
-    The layers go along bins and frames, whatever these stand for, as they do along voices of any pitch.
-    """
-    config = model.config
-    n_fft = 2 * round(ratio * config.n_fft / 2)
-    return rebuilt(model, n_fft=n_fft, hop_length=min(round(ratio * config.hop_length), n_fft // 2))
