@@ -2,7 +2,7 @@
 # How the packaged models of 16 kHz got the network dcunet10_ctstm_fine, by noisy recordings and no clean speech:
 #   recipes/fine.sh NOISY START RUN STEPS SEED NOISE...
 # START: a model that refine.sh made; the others as for round.sh. RUN/full is what the round leaves, RUN/half half way back to
-# where it began, both with a gentler mask. The packaged `default` is RUN/half of 7000 steps and seed 71; `research` began with
+# where it began, both with a gentler mask. The packaged `default` is RUN/half of 7000 steps and seed 71; `research` is
 # RUN/full of 6500 steps and seed 72, with the START of `default` as TEACHER and the recordings of `default`
 # (docs/experiments.md, 29, 31 and 32).
 set -euo pipefail

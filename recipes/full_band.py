@@ -10,8 +10,9 @@ frequencies is a third, which the first layer's weights make up for. What to do 
 import argparse
 from pathlib import Path
 
+from rebuilt import rebuilt
+
 from miase.checkpoint import load_pretrained, save_pretrained
-from miase.models import rebuilt
 from miase.registry import resolve
 
 

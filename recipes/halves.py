@@ -17,12 +17,15 @@ def main(noise: Path, out: Path) -> None:
     for noise_class, recordings in choose_noise((noise.resolve(),), "train", by_class=True).items():
         for source, files in recordings.items():
             half = "heard" if stable_hash("half", source) % 2 == 0 else "added"
-            folder = out / half / noise_class
-            folder.mkdir(parents=True, exist_ok=True)
             for file in files:
-                link = folder / file.path.name
-                if not link.is_symlink():
-                    link.symlink_to(file.path)
+                link(file.path, out / half / noise_class / file.path.name)
+
+
+def link(file: Path, name: Path) -> None:
+    """A link to a file, and the folders above it; one that is there stays."""
+    name.parent.mkdir(parents=True, exist_ok=True)
+    if not name.is_symlink():
+        name.symlink_to(file)
 
 
 if __name__ == "__main__":

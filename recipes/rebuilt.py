@@ -8,10 +8,12 @@ each round a little more: its mask's magnitude to a power below 1 gives some of 
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 from miase.checkpoint import load_pretrained, save_pretrained
-from miase.models import rebuilt
+from miase.models import DCUNet, build_model
 from miase.registry import resolve
 
 
@@ -29,6 +31,13 @@ def main() -> None:
     start, out = arguments.pop("start"), arguments.pop("out")
     settings = {name: value for name, value in arguments.items() if value is not None}
     save_pretrained(rebuilt(load_pretrained(resolve(start)), **settings), out)
+
+
+def rebuilt(model: DCUNet, **settings: Any) -> DCUNet:
+    """The weights of a model in a network that differs from its own in these settings."""
+    network = build_model(dataclasses.replace(model.config, **settings))
+    network.load_state_dict(model.state_dict())
+    return network
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ python recipes/train_noise.py OUT NOISE...
 import sys
 from pathlib import Path
 
+from halves import link
+
 from miase.sources import choose_noise
 
 
@@ -14,10 +16,7 @@ def main(out: Path, *folders: Path) -> None:
     for folder in folders:
         for recordings in choose_noise((folder.resolve(),), "train", by_class=False).values():
             for file in (file for files in recordings.values() for file in files):
-                link = out / folder.name / file.path.relative_to(folder.resolve())
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.is_symlink():
-                    link.symlink_to(file.path)
+                link(file.path, out / folder.name / file.path.relative_to(folder.resolve()))
 
 
 if __name__ == "__main__":

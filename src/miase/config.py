@@ -412,12 +412,12 @@ class AdaptConfig:
             the model removes from others; with it there is no rehearsal), synthetic, white or folders of
             noise. Each of several serves an equal share of the excerpts; repeat the flag for each.
         lr: highest learning rate of Adam.
-        loudness_weight: weight of the disturbance of loudness in the loss, see ``miase train``: more of it
-            gives more PESQ and less SI-SDR. Without it 0.7, or 0.3 where there is no rehearsal.
+        loudness_weight: weight of the disturbance of loudness in the loss, see ``miase train``;
+            without it 0.7, or 0.3 where there is no rehearsal.
         seed: of the excerpts and the noise.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
-            precisions; bf16-mixed makes twice the steps on processors with AMX.
+            precisions; bf16-mixed makes more steps of the same minutes on processors with AMX.
         threads: threads of the CPU; 0 leaves the choice to torch.
     """
 

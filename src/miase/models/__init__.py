@@ -1,15 +1,13 @@
 """The networks by name."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from miase.config import ModelConfig
 from miase.errors import ConfigError
 from miase.models.dcunet import Architecture, DCUNet, Layer
 from miase.models.transformer import ComplexBottleneck, RealBottleneck
 
-__all__ = ["MODELS", "Architecture", "DCUNet", "Layer", "build_model", "rebuilt"]
+__all__ = ["MODELS", "Architecture", "DCUNet", "Layer", "build_model"]
 
 _STRIDES_10 = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1))
 _SQUARE = (3, 3)
@@ -59,15 +57,3 @@ def build_model(config: ModelConfig) -> DCUNet:
     if config.name not in MODELS:
         raise ConfigError(f"unknown network {config.name!r}; the networks are {', '.join(MODELS)}")
     return DCUNet(MODELS[config.name], config)
-
-
-def rebuilt(model: DCUNet, **settings: Any) -> DCUNet:
-    """The weights of a model in a network of other settings, such as ``mask_exponent`` or ``n_fft``.
-
-    Raises:
-        ConfigError: a setting is out of its range.
-        RuntimeError: the weights do not fit.
-    """
-    network = build_model(dataclasses.replace(model.config, **settings))
-    network.load_state_dict(model.state_dict())
-    return network.train(model.training).to(model.stft.window.device)
