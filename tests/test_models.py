@@ -35,36 +35,38 @@ def seed():
 @pytest.mark.parametrize("stride", [(2, 2), (2, 1), (1, 1)])
 def test_complex_convolution_equals_torchs_own_on_complex_numbers(stride):
     conv = ComplexConv2d(3, 4, (3, 5), stride)
-    x = torch.randn(2, 6, 9, 11)
-    weight = torch.complex(conv.weight_real, conv.weight_imag)
-    expected = torch.nn.functional.conv2d(as_complex(x), weight, None, stride, (1, 2))
+    x = torch.randn(2, 6, 11, 9)
+    weight = torch.complex(conv.weight_real, conv.weight_imag)  # (out, in, freq, frame)
+    expected = torch.nn.functional.conv2d(as_complex(x.mT), weight, None, stride, (1, 2)).mT
     torch.testing.assert_close(as_complex(conv(x)), expected)
 
 
 @pytest.mark.parametrize(
-    ("stride", "size"), [((2, 2), (10, 12)), ((2, 2), (9, 11)), ((2, 1), (10, 6)), ((1, 1), (5, 6))]
+    ("stride", "size"), [((2, 2), (12, 10)), ((2, 2), (11, 9)), ((2, 1), (6, 10)), ((1, 1), (6, 5))]
 )
 def test_complex_transposed_convolution_equals_torchs_own_on_complex_numbers(stride, size):
     conv = ComplexConvTranspose2d(3, 4, (3, 3), stride)
-    x = torch.randn(2, 6, 5, 6)
+    torch.nn.init.normal_(conv.bias)
+    x = torch.randn(2, 6, 6, 5)
     weight = torch.complex(conv.weight_real, conv.weight_imag)
-    extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
-    expected = torch.nn.functional.conv_transpose2d(as_complex(x), weight, None, stride, 1, extra)
+    bias = torch.complex(conv.bias[0::2], conv.bias[1::2])
+    extra = [size[1 - i] - ((x.shape[3 - i] - 1) * stride[i] + 1) for i in range(2)]
+    expected = torch.nn.functional.conv_transpose2d(as_complex(x.mT), weight, bias, stride, 1, extra).mT
     result = conv(x, size)
     assert result.shape[2:] == size
     torch.testing.assert_close(as_complex(result), expected)
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, 3])
-def test_short_images_in_bfloat16_hold_only_numbers(n_frames):
+@pytest.mark.parametrize("n_freq", [1, 2, 3])
+def test_narrow_images_in_bfloat16_hold_only_numbers(n_freq):
     conv = ComplexConv2d(64, 64, (3, 3), (2, 2))
     back = ComplexConvTranspose2d(64, 64, (3, 3), (2, 2))
-    x = torch.randn(2, 128, 9, n_frames).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(2, 128, 9, n_freq).contiguous(memory_format=torch.channels_last).requires_grad_()
     for _ in range(5):
         for size in (1 << 10, 1 << 14, 1 << 18):
             torch.full((size,), torch.nan)  # what is allocated next may hold these
         with torch.autocast("cpu", torch.bfloat16):
-            result = back(conv(x), (9, n_frames))
+            result = back(conv(x), (9, n_freq))
         wanted = (x, conv.weight_real, back.weight_real)
         for tensor in (result, *torch.autograd.grad(result.float().sum(), wanted)):
             assert torch.isfinite(tensor).all()

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from miase.config import RunConfig
 from miase.errors import TrainingError
 from miase.health import health, quality, rate
 from miase.models import DCUNet
+from miase.models.inference import estimate_once
 from miase.objectives import OBJECTIVES, Draws, Networks, Objective, wiener_estimate
 from miase.parallel import Autocast
 from miase.schedule import lr_factor
@@ -88,10 +90,7 @@ class Learner:
         self.optimizer = optimizer
         self.progress = progress
         self.epoch_steps = epoch_steps
-        forward: Any = torch.compile(average) if config.training.compile else average
-        teacher = config.objective.prior == "average"
-        prior = Autocast(fabric, forward).eval() if teacher else model
-        self.networks = Networks(model, prior, config.model.sample_rate)
+        self.networks = Networks(model, self._prior(), config.model.sample_rate)
         # Time that was spent before a resume counts as if it had just passed.
         self.began = time.monotonic() - progress.seconds
         self.cpu_began = time.process_time() - progress.cpu_seconds
@@ -202,6 +201,17 @@ class Learner:
     def kept(self) -> DCUNet:
         """The model that a run leaves: see ``best``; the average where there was no validation."""
         return self.best if self.progress.best_step else self.average
+
+    def _prior(self) -> Any:
+        """The network of the first pass, whose weights follow those of the run."""
+        is_average = self.config.objective.prior == "average"
+        if self.fabric.device.type == "cpu" and not self.config.training.compile:
+            network = self.average if is_average else self.network
+            return Autocast(self.fabric, partial(estimate_once, network)).eval()
+        if not is_average:
+            return self.model
+        forward: Any = torch.compile(self.average) if self.config.training.compile else self.average
+        return Autocast(self.fabric, forward).eval()
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs; randomness follows from seed and step."""

@@ -104,7 +104,7 @@ class DCUNet(nn.Module):
 
     def mask(self, spectrum: Tensor) -> Tensor:
         """Complex ratio mask, (batch, freq, frame, 2) -> (batch, freq, frame, 2)."""
-        x = self.features(spectrum).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        x = self.features(spectrum).permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
         sizes, skipped = [], []
         for block in self.encoder:
             sizes.append((x.shape[2], x.shape[3]))
@@ -112,12 +112,13 @@ class DCUNet(nn.Module):
             skipped.append(x)
         if self.bottleneck is not None:
             bottleneck = partial(self._through, self._bottleneck)
-            x = in_windows(bottleneck, x, self.config.window_frames // self.frame_stride)
+            x = in_windows(bottleneck, x.transpose(2, 3), self.config.window_frames // self.frame_stride)
+            x = x.transpose(2, 3)
             x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
         skipped.pop()
         for block in self.decoder:
             x = torch.cat((self._through(block, x, sizes.pop()), skipped.pop()), dim=1)
-        output = self.mask_out(x, sizes.pop()).float().permute(0, 2, 3, 1)
+        output = self.mask_out(x, sizes.pop()).float().permute(0, 3, 2, 1)
         return bounded_mask(output, self.config.mask_exponent)
 
     def _bottleneck(self, x: Tensor) -> Tensor:
