@@ -8,6 +8,7 @@ from torch import nn
 
 from miase.config import ModelConfig
 from miase.models import MODELS, build_model
+from miase.models.attention import attend
 from miase.models.grouped import GroupedBottleneck
 from miase.models.inference import FusedNetwork, estimate_once
 from miase.models.recurrence import recurrent_states
@@ -158,6 +159,19 @@ def test_the_way_back_of_the_recurrence_is_that_of_finite_differences():
     from_state = torch.randn(2, 5, 15, dtype=torch.float64, requires_grad=True)
     bias = torch.cat((torch.zeros(2, 1, 10), torch.randn(2, 1, 5)), dim=-1).double().requires_grad_()
     assert torch.autograd.gradcheck(recurrent_states, (inputs, from_state, bias))
+
+
+@pytest.mark.parametrize("n_steps", [3, 12, 13, 49])
+def test_attention_is_torchs_own(n_steps):
+    q, k, v = torch.randn(3, 5, 4, n_steps, 8).unbind(0)
+    expected = nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(attend(q, k, v), expected)
+    torch.testing.assert_close(attend(q.requires_grad_(), k, v), expected)
+
+
+def test_the_way_back_of_attention_is_that_of_finite_differences():
+    q, k, v = (torch.randn(2, 2, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    assert torch.autograd.gradcheck(attend, (q, k, v))
 
 
 @pytest.mark.parametrize("name", ["dcunet10_ctstm", "dcunet20"])

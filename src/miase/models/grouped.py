@@ -5,12 +5,11 @@ here are (group, row, step, width), one group for each transformer; a bottleneck
 case of one group.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from miase.models.attention import attend
 from miase.models.recurrence import recurrent_states
 from miase.models.transformer import (
     ComplexBottleneck,
@@ -19,8 +18,6 @@ from miase.models.transformer import (
     TwoStageBlock,
     TwoStageTransformer,
 )
-
-FEW_STEPS = 12  # up to which attention is faster in the open
 
 
 class _Affine:
@@ -109,21 +106,9 @@ class _Layer:
         """(group, row, step, width) -> the same."""
         n_groups, n_rows, n_steps, width = x.shape
         qkv = self.qkv(x).view(n_groups * n_rows, n_steps, 3, self.n_heads, width // self.n_heads)
-        attended = _attend(*qkv.permute(2, 0, 3, 1, 4)).transpose(1, 2).reshape(x.shape)
+        attended = attend(*qkv.permute(2, 0, 3, 1, 4)).transpose(1, 2).reshape(x.shape)
         x = self.attention_norm(x + self.attention_out(attended))
         return self.feed_forward_norm(x + self.feed_forward(x))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention, (row, head, step, width) each -> the same.
-
-    PyTorch's own takes up to twice the time for a few steps.
-    """
-    if q.shape[2] > FEW_STEPS:
-        return F.scaled_dot_product_attention(q, k, v)
-    scores = q.div(math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
-    weights = scores.sub_(scores.detach().amax(-1, keepdim=True)).exp_()
-    return (weights @ v) / weights.sum(-1, keepdim=True)
 
 
 class _Block:

@@ -12,6 +12,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+sigmoid_back = torch.ops.aten.sigmoid_backward  # g y (1 - y), of y the output
+tanh_back = torch.ops.aten.tanh_backward  # g (1 - y^2)
+
+
 class _Kept(NamedTuple):
     """What the way back needs, (unit, step, row, ...) each: r and z, u, n."""
 
@@ -43,16 +47,19 @@ def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept |
     width = from_state.shape[1]
     states = inputs.new_empty(n_units, n_steps, n_rows, width)
     state = inputs.new_zeros(n_units, n_rows, width)
-    for step, given in enumerate(inputs.unbind(1)):
+    # Where the gates and the new states go, step by step: kept for the way back, or thrown away.
+    rooms = [part.unbind(1) for part in kept] if kept is not None else [[None] * n_steps] * 3
+    for to_state, given, to_gates, to_kept, to_new in zip(
+        states.unbind(1), inputs.unbind(1), *rooms, strict=True
+    ):
         recurrent = torch.baddbmm(state_bias, state, from_state)
-        gates = (given[..., : 2 * width] + recurrent[..., : 2 * width]).sigmoid_()
+        of_gates, of_new = recurrent[..., : 2 * width], recurrent[..., 2 * width :]
+        gates = torch.add(given[..., : 2 * width], of_gates, out=to_gates).sigmoid_()
         reset, update = gates.chunk(2, dim=-1)
-        new = torch.addcmul(given[..., 2 * width :], reset, recurrent[..., 2 * width :]).tanh_()
-        state = torch.lerp(new, state, update, out=states[:, step])
-        if kept is not None:
-            kept.gates[:, step] = gates
-            kept.from_state[:, step] = recurrent[..., 2 * width :]
-            kept.new[:, step] = new
+        new = torch.addcmul(given[..., 2 * width :], reset, of_new, out=to_new).tanh_()
+        state = torch.lerp(new, state, update, out=to_state)
+        if to_kept is not None:
+            to_kept.copy_(of_new)
     return states
 
 
@@ -75,20 +82,26 @@ class _StepsAndBack(torch.autograd.Function):
         weight, states, gates, from_state, new = ctx.saved_tensors
         n_units, n_steps, n_rows, width = states.shape
         reset, update = gates.chunk(2, dim=-1)
-        before = torch.cat((torch.zeros_like(states[:, :1]), states[:, :-1]), dim=1)
-        to_new = (1 - update) * (1 - new.square())  # of h' along a_n, and so on
-        to_update = (before - new) * update * (1 - update)
-        to_reset = to_new * from_state * reset * (1 - reset)
-        slopes = torch.stack((to_reset, to_update, to_new * reset), dim=3)
+        to_new = tanh_back(1 - update, new)  # of h' along a_n, and so on
+        slopes = states.new_empty(n_units, n_steps, n_rows, 3, width)
+        to_reset, to_update, to_state = slopes.unbind(3)
+        sigmoid_back(to_new * from_state, reset, grad_input=to_reset)
+        before = states[:, :-1]  # and zeros before the first step
+        change = torch.cat((-new[:, :1], before - new[:, 1:]), dim=1)
+        sigmoid_back(change, update, grad_input=to_update)
+        torch.mul(to_new, reset, out=to_state)
         of_states = torch.empty_like(states)
         of_gates = torch.empty_like(slopes)
-        weight_back = weight.transpose(1, 2)
         carried = torch.zeros_like(states[:, 0])
-        for step in range(n_steps - 1, -1, -1):
-            of_state = torch.add(grad[:, step], carried, out=of_states[:, step])
-            of_gate = torch.mul(of_state.unsqueeze(2), slopes[:, step], out=of_gates[:, step])
-            carried = torch.baddbmm(of_state * update[:, step], of_gate.flatten(2), weight_back)
-        of_weight = before.flatten(1, 2).transpose(1, 2) @ of_gates.view(n_units, n_steps * n_rows, 3 * width)
+        weight_back = weight.transpose(1, 2)
+        of_each_step = (grad, update, slopes, of_states, of_gates)
+        for given, kept, slope, to_states, to_gates in list(
+            zip(*(tensor.unbind(1) for tensor in of_each_step), strict=True)
+        )[::-1]:
+            of_state = torch.add(given, carried, out=to_states)
+            of_gate = torch.mul(of_state.unsqueeze(2), slope, out=to_gates)
+            carried = torch.baddbmm(of_state * kept, of_gate.flatten(2), weight_back)
+        of_weight = before.flatten(1, 2).transpose(1, 2) @ of_gates[:, 1:].flatten(3).flatten(1, 2)
         of_bias = of_gates.sum((1, 2)).flatten(1).unsqueeze(1)
-        of_gates[:, :, :, 2] = of_states * to_new
+        torch.mul(of_states, to_new, out=of_gates[:, :, :, 2])
         return of_gates.flatten(3), of_weight, of_bias
