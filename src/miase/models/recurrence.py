@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-
 sigmoid_back = torch.ops.aten.sigmoid_backward  # g y (1 - y), of y the output
 tanh_back = torch.ops.aten.tanh_backward  # g (1 - y^2)
 
