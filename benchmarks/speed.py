@@ -1,9 +1,9 @@
 """How fast, against the plain networks and against what the machine could do: all as ratios of paired runs.
 
-    python benchmarks/speed.py [--seconds 60] [--repeats 3] [--hour] [--training]
+    python benchmarks/speed.py [--seconds 60] [--repeats 3] [--hour]
 
 CPU time of one thread, ways taken in turn, medians. --hour also runs the command on one minute and on an hour
-of sound and measures its memory; --training also times training steps. Writes benchmarks/results/speed.json.
+of sound and measures its memory. Writes benchmarks/results/speed.json.
 """
 
 import argparse
@@ -16,20 +16,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from plain import PlainDCUNet
 from roofline import floor_seconds, measure_ceiling, parts_of
-from torch import Tensor
 
 from miase import Enhancer
 from miase.config import ModelConfig
-from miase.losses import weighted_sdr
 from miase.models import MODELS, DCUNet, build_model
-from miase.models.inference import FusedNetwork, estimate_once
+from miase.models.inference import FusedNetwork
 from miase.streaming import ModelStream
 from miase.writing import SoundWriter
 
@@ -47,7 +44,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of sound in each run")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--hour", action="store_true")
-    parser.add_argument("--training", action="store_true")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "speed.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,9 +69,6 @@ def main() -> None:
         show(name, results[name])
     results["streaming"] = streaming(packaged, min(arguments.seconds, 20.0))
     show("streaming", results["streaming"])
-    if arguments.training:
-        results["training step"] = compare(training_ways(published.config), arguments.repeats)
-        show("training step", results["training step"])
     if arguments.hour:
         results["command"] = command()
         show("command", results["command"])
@@ -180,29 +173,6 @@ def streaming(enhancer: Enhancer, seconds: float) -> dict:
             "difference_db": float(10 * np.log10(error + 1e-20)),
         }
     return result
-
-
-def training_ways(config: ModelConfig) -> dict[str, Callable[[], object]]:
-    """A pass without gradient, and one with it and its way back, on 2 x 165 000 samples."""
-    model = build_model(config)
-    plain = PlainDCUNet(model)
-    noisy = 0.1 * torch.randn(2, 165_000)
-
-    def step(network: torch.nn.Module, first_pass: Callable[[Tensor], Tensor], rounded: bool = False) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
-            model.eval()
-            with torch.no_grad():
-                target = first_pass(noisy)
-            model.train()
-            estimate = network(noisy)
-        model.zero_grad()
-        weighted_sdr(noisy, estimate, target).mean().backward()
-
-    return {
-        "plain": lambda: step(plain, plain),
-        "module": lambda: step(model, partial(estimate_once, model)),
-        "bfloat16": lambda: step(model, partial(estimate_once, model), rounded=True),
-    }
 
 
 def command() -> dict:
