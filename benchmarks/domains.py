@@ -46,7 +46,6 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", default=list(URBANSOUND_CLASSES))
     parser.add_argument("--limit", type=int, default=15, help="test utterances of each class")
     parser.add_argument("--precision", default="auto", help="of the training; see miase adapt")
-    parser.add_argument("--loudness-weight", type=float, help="in the training; see miase adapt")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "domains.json")
@@ -75,7 +74,6 @@ def study(name: str, arguments: argparse.Namespace) -> dict:
         if not state.exists() or json.loads(state.read_text())["state"] == "begun":
             config = AdaptConfig(
                 minutes=arguments.minutes,
-                loudness_weight=arguments.loudness_weight,
                 precision=arguments.precision,
                 threads=arguments.threads,
             )

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,22 +156,6 @@ def test_the_precision_asked_for_is_that_of_the_run(noisy, base, tmp_path, monke
     assert {value.dtype for value in load_file(out / "model.safetensors").values()} == {
         value.dtype for value in load_file(base / "model.safetensors").values()
     }
-
-
-@pytest.mark.parametrize(
-    ("asked", "rehearses", "weight"),
-    [(None, True, 0.7), (None, False, 0.3), (1.5, True, 1.5), (0.0, False, 0.0)],
-)
-def test_the_loss_has_the_weight_of_loudness_that_was_asked_for(asked, rehearses, weight):
-    settings = adapt.run_config(AdaptConfig(loudness_weight=asked), "start")
-    if rehearses:
-        settings = adapt.rehearsing(settings, Path("noise"), asked)
-    assert settings.objective.loudness_weight == weight
-
-
-def test_a_weight_of_loudness_below_0_is_refused():
-    with pytest.raises(ConfigError, match=r"loudness_weight is -0\.5; it must be 0 or more"):
-        AdaptConfig(loudness_weight=-0.5)
 
 
 def test_no_noise_is_cut_that_nobody_asked_for(noisy, base, tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ def adapt(
     )
     try:
         if rehearses:
-            settings = rehearsing(settings, out / NOISE_NAME, config.loudness_weight)
+            settings = rehearsing(settings, out / NOISE_NAME)
             training = fit(None, out / RUN_NAME, settings, resume=True, quiet=quiet)
             training = replace(training, failures=found.failures + training.failures)
         else:
@@ -196,7 +196,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
             snr_db=(-5.0, 15.0),
             wsdr_weight=2.0,
             time_weight=1.5,
-            loudness_weight=_first(config.loudness_weight, 0.3),
+            loudness_weight=0.3,
         ),
         training=TrainingConfig(
             lr=config.lr,
@@ -214,7 +214,7 @@ def run_config(config: AdaptConfig, start: str) -> RunConfig:
     )
 
 
-def rehearsing(settings: RunConfig, noise: Path, loudness_weight: float | None) -> RunConfig:
+def rehearsing(settings: RunConfig, noise: Path) -> RunConfig:
     """The settings of a run that learns from the noise in a folder and the recordings of `REHEARSAL`.
 
     The losses are those of the fourth round of the packaged models, `recipes/refine.sh`.
@@ -226,16 +226,12 @@ def rehearsing(settings: RunConfig, noise: Path, loudness_weight: float | None) 
         objective=replace(
             settings.objective,
             name="noise2clean",
-            loudness_weight=_first(loudness_weight, 0.7),
+            loudness_weight=0.7,
             spectrum_weight=4.0,
             noise=("pauses",),
         ),
         training=replace(settings.training, patience=0, valid_steps=LAST_ONLY),
     )
-
-
-def _first(asked: float | None, otherwise: float) -> float:
-    return otherwise if asked is None else asked
 
 
 def _rehearses(config: AdaptConfig, model: Enhancer) -> bool:

@@ -412,8 +412,6 @@ class AdaptConfig:
             the model removes from others; with it there is no rehearsal), synthetic, white or folders of
             noise. Each of several serves an equal share of the excerpts; repeat the flag for each.
         lr: highest learning rate of Adam.
-        loudness_weight: weight of the disturbance of loudness in the loss, see ``miase train``;
-            without it 0.7, or 0.3 where there is no rehearsal.
         seed: of the excerpts and the noise.
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
@@ -424,7 +422,6 @@ class AdaptConfig:
     minutes: float = 15.0
     noise: tuple[str, ...] = ("pauses", "pauses", "pauses", "synthetic")
     lr: float = 6e-4
-    loudness_weight: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -432,5 +429,3 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         require(self.minutes > 0, "minutes", self.minutes, "above 0")
-        weight = self.loudness_weight
-        require(weight is None or weight >= 0, "loudness_weight", weight, "0 or more")
