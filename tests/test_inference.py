@@ -94,9 +94,10 @@ def test_bfloat16_changes_masks_by_its_rounding_alone(name, n_fft, n_frames):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("window_frames", [32, 0])
 @pytest.mark.parametrize("n_samples", [1, 1023, 5001])
-def test_a_network_prepared_for_once_gives_what_it_gives_in_evaluation_mode(name, n_samples):
-    model = trained(name=name, n_fft=128, hop_length=32)
+def test_a_network_prepared_for_once_gives_what_it_gives_in_evaluation_mode(name, window_frames, n_samples):
+    model = trained(name=name, n_fft=128, hop_length=32, window_frames=window_frames)
     noisy = torch.randn(3, n_samples)
     expected = model(noisy)
     model.train().requires_grad_()
@@ -161,7 +162,7 @@ def test_the_way_back_of_the_recurrence_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(recurrent_states, (inputs, from_state, bias))
 
 
-@pytest.mark.parametrize("n_steps", [3, 12, 13, 49])
+@pytest.mark.parametrize("n_steps", [3, 12, 13, 49, 129])
 def test_attention_is_torchs_own(n_steps):
     q, k, v = torch.randn(3, 5, 4, n_steps, 8).unbind(0)
     expected = nn.functional.scaled_dot_product_attention(q, k, v)

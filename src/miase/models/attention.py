@@ -12,14 +12,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 FEW_STEPS = 12  # up to which attention forth is faster in the open
+MOST_STEPS = 128  # up to which the weights are kept for the way back
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k' / sqrt(width)) v, (row, head, step, width) each -> the same."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
+    n_steps = q.shape[2]
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
+    if learns and n_steps <= MOST_STEPS:
         attended: Tensor = _AttentionAndBack.apply(q, k, v)  # type: ignore[no-untyped-call]
         return attended
-    if q.shape[2] > FEW_STEPS:
+    if n_steps > FEW_STEPS:
         return F.scaled_dot_product_attention(q, k, v)
     weights = _unnormed_weights(q, k)
     return (weights @ v) / weights.sum(-1, keepdim=True)
