@@ -202,6 +202,16 @@ class Learner:
         """The model that a run leaves: see ``best``; the average where there was no validation."""
         return self.best if self.progress.best_step else self.average
 
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs; randomness follows from seed and step."""
+        return {
+            "model": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best.state_dict(),
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            "progress": vars(self.progress),
+        }
+
     def _prior(self) -> Any:
         """The network of the first pass, whose weights follow those of the run."""
         is_average = self.config.objective.prior == "average"
@@ -212,16 +222,6 @@ class Learner:
             return self.model
         forward: Any = torch.compile(self.average) if self.config.training.compile else self.average
         return Autocast(self.fabric, forward).eval()
-
-    def state(self) -> dict[str, Any]:
-        """All that a resumed run needs; randomness follows from seed and step."""
-        return {
-            "model": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best.state_dict(),
-            "optimizer": self.optimizer.optimizer.state_dict(),
-            "progress": vars(self.progress),
-        }
 
     def _objective_now(self) -> Objective:
         """The objective, or what it warms up with."""

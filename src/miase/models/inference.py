@@ -121,9 +121,8 @@ def estimate_once(model: DCUNet, noisy: Tensor) -> Tensor:
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         network = FusedNetwork(model, torch.bfloat16 if rounded else torch.float32)
         spectrum = model.stft.analyse(noisy.float())
-        n_windows = -(-spectrum.shape[2] // (network.window * network.frame_stride)) if network.window else 1
         features = model.features(spectrum).transpose(1, 2)
-        outputs = [network.stream(n_windows).feed(frames, last=True) for frames in features]
+        outputs = [network.stream().feed(frames, last=True) for frames in features]
         masks = bounded_mask(torch.stack(outputs).transpose(1, 2), model.config.mask_exponent)
         estimate: Tensor = model.stft.synthesise(complex_multiply(masks, spectrum), noisy.shape[-1])
         return estimate
