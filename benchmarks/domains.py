@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for corpora and models")
     parser.add_argument("-m", "--model", default="default", help="where the adaptations begin")
     parser.add_argument("--minutes", type=float, default=15.0, help="of training for each class")
+    parser.add_argument("--lr", type=float, default=AdaptConfig.lr, help="highest learning rate")
     parser.add_argument("--classes", nargs="+", default=list(URBANSOUND_CLASSES))
     parser.add_argument("--limit", type=int, default=15, help="test utterances of each class")
     parser.add_argument("--precision", default="auto", help="of the training; see miase adapt")
@@ -74,6 +75,7 @@ def study(name: str, arguments: argparse.Namespace) -> dict:
         if not state.exists() or json.loads(state.read_text())["state"] == "begun":
             config = AdaptConfig(
                 minutes=arguments.minutes,
+                lr=arguments.lr,
                 precision=arguments.precision,
                 threads=arguments.threads,
             )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from miase import Enhancer, adapt, cli, dataset, gate, train
-from miase.audio import probe
+from miase.audio import load, probe
 from miase.checkpoint import read_config, save_pretrained
 from miase.classical import CLASSICAL
 from miase.config import AdaptConfig, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
@@ -79,13 +79,13 @@ def state(folder):
     return json.loads((folder / "adaptation.json").read_text())
 
 
-def assert_half_way(base, out):
-    """The weights of ``out`` are half way from the base model to what its run made, and these two differ."""
+def assert_share(base, out, share):
+    """The weights of ``out`` are so far on the way from the base model to what its run made."""
     first, second, mixed = (load_file(p / "model.safetensors") for p in (base, out / "run" / "model", out))
     assert any(not torch.equal(first[name], second[name]) for name in first)
     for name, value in mixed.items():
         if value.is_floating_point():
-            torch.testing.assert_close(value, (first[name] + second[name]) / 2)
+            torch.testing.assert_close(value, torch.lerp(first[name], second[name], share))
 
 
 def test_better_weights_are_kept_and_serve(noisy, base, tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_better_weights_are_kept_and_serve(noisy, base, tmp_path, monkeypatch):
     out = tmp_path / "new"
     result = adapt.adapt(noisy, out, str(base), QUICK, quiet=True)
     assert result.adapted
-    assert_half_way(base, out)
+    assert_share(base, out, 0.5)
     assert state(out)["state"] == "adapted"
     card = (out / "README.md").read_text()
     for words in (read_config(base)[1], "Licence", "5 files", "si_sdr_of_before", "lr 0.0006", "better"):
@@ -102,21 +102,30 @@ def test_better_weights_are_kept_and_serve(noisy, base, tmp_path, monkeypatch):
     assert Enhancer.from_pretrained(out, "cpu").enhance(samples, RATE).shape == samples.shape
 
 
-def test_noise_between_the_words_is_mixed_with_recordings_of_the_package(noisy, base, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("n_silent", "share"), [(0, 0.25), (RATE // 4, 0.75)])
+def test_noise_between_the_words_is_mixed_with_recordings_of_the_package(
+    noisy, base, tmp_path, monkeypatch, n_silent, share
+):
+    def cut_gaps(noisy, estimate, rate):
+        noise = white(4, rate, len(noisy))
+        noise.reshape(-1, rate // 2)[:, :n_silent] *= 0.1  # of each half second: so it comes and goes
+        return noise
+
     verdict(monkeypatch, +1.0)
-    monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(4, rate, len(noisy)))
+    monkeypatch.setattr(adapt, "cut_gaps", cut_gaps)
     (noisy / "broken.wav").write_bytes(b"RIFF")
     out = tmp_path / "new"
     result = adapt.adapt(noisy, out, str(base), QUICK, quiet=True)
     assert result.adapted
     assert "broken.wav" in result.training.failures[0]
-    assert len(list((out / "noise").iterdir())) == 4  # of 5 recordings, one is held out
+    assert len(list((out / "noise").iterdir())) == 4 * 5  # speeds; of 5 recordings, one is held out
     config = load_toml(out / "run" / "config.toml")
     assert config.mix.speech == (str(adapt.REHEARSAL),)
     assert config.mix.mix_noise.count(str(out / "noise")) == 3
-    assert_half_way(base, out)
+    assert_share(base, out, share)
+    assert state(out)["share"] == share
     card = (out / "README.md").read_text()
-    assert f"0.5 of the way from those of `{base}` to those that the training on the noise of the" in card
+    assert f"{share} of the way from those of `{base}` to those that the training on the noise of the" in card
 
 
 def test_what_a_killed_run_left_of_the_noise_is_made_anew(noisy, base, tmp_path, monkeypatch):
@@ -125,11 +134,27 @@ def test_what_a_killed_run_left_of_the_noise_is_made_anew(noisy, base, tmp_path,
     write(tmp_path / "noise.part" / "stale.flac", white(1, RATE))
     model = Enhancer.from_pretrained(base, "cpu")
     assert adapt._write_noise(model, infos, tmp_path / "noise", 0)
-    assert [path.name for path in sorted((tmp_path / "noise").iterdir())] == [
-        f"{i:05d}.flac" for i in range(5)
+    assert [path.name for path in sorted((tmp_path / "noise").glob("*x1.flac"))] == [
+        f"{i:05d}x1.flac" for i in range(5)
     ]
     monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(1, rate, len(noisy)))
     assert not adapt._write_noise(model, infos, tmp_path / "little", 0)
+
+
+def test_noise_is_played_slower_and_faster_too(tmp_path, base, monkeypatch):
+    tone = np.sin(2 * np.pi * 1000 * np.arange(12 * RATE) / RATE)
+    monkeypatch.setattr(adapt, "cut_gaps", lambda *_: tone.astype(np.float32))
+    write(tmp_path / "noisy" / "a.wav", tone)
+    infos = [probe(tmp_path / "noisy" / "a.wav")]
+    assert adapt._write_noise(Enhancer.from_pretrained(base, "cpu"), infos, tmp_path / "noise", 0)
+    heard = {}
+    for path in (tmp_path / "noise").iterdir():
+        samples, rate = load(path)
+        assert rate == RATE
+        assert np.abs(samples).max() == pytest.approx(0.5, abs=1e-3)
+        spectrum = np.abs(np.fft.rfft(samples[0]))
+        heard[path.stem.split("x")[1]] = float(spectrum.argmax() * rate / samples.shape[-1])
+    assert heard == pytest.approx({f"{speed:g}": 1000 * speed for speed in adapt.SPEEDS}, abs=1)
 
 
 def test_noise_is_taken_from_the_whole_folder_when_not_all_is(tmp_path, base, monkeypatch):
@@ -142,7 +167,7 @@ def test_noise_is_taken_from_the_whole_folder_when_not_all_is(tmp_path, base, mo
     infos = [probe(path) for path in sorted((tmp_path / "noisy").iterdir())]
     adapt._write_noise(Enhancer.from_pretrained(base, "cpu"), infos, tmp_path / "noise", 0)
     assert len(heard) == 5  # of 2 s each
-    numbers = sorted(int(path.stem) for path in (tmp_path / "noise").iterdir())
+    numbers = sorted(int(path.stem.split("x")[0]) for path in (tmp_path / "noise").iterdir())
     assert numbers[-1] - numbers[0] > 5
     assert np.ptp([noisy[0] for noisy in heard]) > 0.1  # from different places
 

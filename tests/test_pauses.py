@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from miase.pauses import cut_gaps, cut_pauses
+from miase.pauses import cut_gaps, cut_pauses, level_spread
+from signals import white
 
 RATE = 16000
 
@@ -65,3 +66,13 @@ def test_gaps_are_the_recording_where_its_estimate_is_quiet():
     assert 14000 < len(gaps) <= 16000
     np.testing.assert_array_equal(gaps, noise[: len(gaps)])
     assert cut_gaps(tone, tone, 16000) is None
+
+
+def test_the_spread_of_a_level_is_that_of_its_steps():
+    noise = white(20, RATE)
+    steady = level_spread(noise, RATE)
+    assert steady < 0.5
+    noise.reshape(-1, RATE)[::2] *= 10 ** (-12 / 20)  # every other second: 6 dB about the mean
+    assert level_spread(noise, RATE) == pytest.approx(6, abs=0.3)
+    assert level_spread(3 * noise, RATE) == pytest.approx(level_spread(noise, RATE), abs=1e-3)
+    assert level_spread(noise[: RATE // 50], RATE) == 0

@@ -5,11 +5,12 @@ copies once. What is heard in them while nobody speaks is mixed with recordings 
 whose noise is faint (``rehearsal/``), and from these mixtures the model goes on learning: it meets the
 domain's noise, and what it knows of speech is kept. Where there is too little of such noise, or the model
 works above 16 kHz, it learns from the recordings themselves by denoising twice. The weights are then taken
-half way back (``blended``). Last, both models are compared on recordings that were held out (``gate.py``).
+part of the way back, farther where the noise is steady (``blended``). Last, both models are compared on
+recordings that were held out (``gate.py``).
 
     NEW/config.json, model.safetensors, README.md    the model for ``-m NEW``
     NEW/adaptation.json                              how it came about: state, base model, audit, figures
-    NEW/noise/                                       what was heard while nobody spoke
+    NEW/noise/                                       what was heard while nobody spoke, slower and faster, too
     NEW/run/                                         the training run: settings, log, checkpoints
 
 NEW holds the weights it began with from the first moment, and others only when they passed the comparison. So
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 
 import miase
-from miase.audio import probe
+from miase.audio import load, probe
 from miase.audit import Audit, audit
 from miase.checkpoint import (
     CARD_NAME,
@@ -46,8 +47,9 @@ from miase.enhance import Enhancer
 from miase.errors import AudioError, CorpusError, TrainingError
 from miase.gate import Comparison, compare
 from miase.models import DCUNet
-from miase.pauses import cut_gaps
+from miase.pauses import cut_gaps, level_spread
 from miase.registry import resolve
+from miase.resampling import resample
 from miase.sounds import AudioInfo
 from miase.train import TrainResult, fit
 from miase.writing import SoundWriter
@@ -62,8 +64,15 @@ HELD_OUT = 0.15  # of the recordings
 LEAST_NOISE_SECONDS = 10.0
 MOST_NOISE_SECONDS = 600.0
 LOOKED_THROUGH_SECONDS = 60.0  # of a recording, for noise
+SPEEDS = (1.0, 0.7, 0.84, 1.19, 1.41)  # of noise: the next horn or bark is higher or lower (experiments, 37)
 LAST_ONLY = 10**9  # steps between validations: the model at the end of the run is the one that is kept
-BLEND = 0.5  # of the way to what was learned; the whole loses in some noises (docs/experiments.md, 21)
+
+# Shares of the way to what was learned (docs/experiments.md, 21 and 37). What is learned of steady noise is
+# what these recordings of it sound like, and others of the same kind sound otherwise.
+SHARE_WITHOUT_REHEARSAL = 0.5
+SHARE_STEADY = 0.25
+SHARE_EVENTS = 0.75
+STEADY_DB = 1.75  # spread of the level, see `pauses.level_spread`
 
 
 @dataclass(frozen=True)
@@ -143,11 +152,13 @@ def adapt(
         raise TrainingError(f"{error}; {out} holds the weights of {model} as they were") from error
     if not training.finished:
         return Adaptation(found, training, None)
-    adapted = blended(load_pretrained(base), load_pretrained(training.model_dir), BLEND)
+    spread_db = noise_spread(out / NOISE_NAME) if rehearses else None
+    share = share_learned(spread_db)
+    adapted = blended(load_pretrained(base), load_pretrained(training.model_dir), share)
     after = Enhancer(adapted, config.device)
     comparison = compare(before, after, held_out, JUDGED_ON if rehearses else None)
     what = "passed the comparison" if comparison.passed else "did not pass the comparison"
-    card = _card(model, base, found, config, what, (training, comparison, rehearses))
+    card = _card(model, base, found, config, what, (training, comparison, spread_db))
     if comparison.passed:
         save_pretrained(adapted.cpu(), out, card)
     else:
@@ -155,6 +166,8 @@ def adapt(
     state |= {
         "state": "adapted" if comparison.passed else "kept",
         "steps": training.step,
+        "noise_spread_db": spread_db,
+        "share": share,
         "reasons": list(comparison.reasons),
         "figures": comparison.figures(),
     }
@@ -234,12 +247,25 @@ def rehearsing(settings: RunConfig, noise: Path) -> RunConfig:
     )
 
 
+def noise_spread(folder: Path) -> float:
+    """The median over the noise files of a folder, as heard, of `level_spread`, in dB."""
+    noises = (load(path) for path in folder.glob("*x1.flac"))
+    return float(np.median([level_spread(noise[0], rate) for noise, rate in noises]))
+
+
+def share_learned(spread_db: float | None) -> float:
+    """Of the way to what was learned, by `noise_spread` in dB; None where there was no rehearsal."""
+    if spread_db is None:
+        return SHARE_WITHOUT_REHEARSAL
+    return SHARE_STEADY if spread_db < STEADY_DB else SHARE_EVENTS
+
+
 def _rehearses(config: AdaptConfig, model: Enhancer) -> bool:
     return model.sample_rate <= REHEARSAL_RATE and "pauses" in config.noise and "residual" not in config.noise
 
 
 def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path, seed: int) -> bool:
-    """Write what is heard while nobody speaks, a file for each recording; whether there is enough of it.
+    """Write what is heard while nobody speaks, a file for each recording and speed; whether there is enough.
 
     Recordings come in a random order, and of long ones a random place, so that what is written stands for the
     whole folder where not all of it is taken. What a killed run left half done is made anew.
@@ -260,12 +286,14 @@ def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path, seed: in
                 continue  # told by the audit, which reads all of them
             noise = cut_gaps(noisy, model.enhance(noisy, rate), rate)
             if noise is not None and noise.any():
-                # Raised, so that the 16 bits of the file do not add a noise of their own to a faint one.
-                with SoundWriter(part / f"{number:05d}.flac", rate, 1) as writer:
-                    writer.write(noise[None] / np.float32(2 * np.abs(noise).max()))
+                for speed in SPEEDS:
+                    played = resample(noise, round(speed * rate), rate)
+                    # Raised, so that the 16 bits of the file do not add a noise of their own to a faint one.
+                    with SoundWriter(part / f"{number:05d}x{speed:g}.flac", rate, 1) as writer:
+                        writer.write(played[None] / np.float32(2 * np.abs(played).max()))
                 seconds += len(noise) / rate
         part.rename(folder)
-    return sum(probe(path).seconds for path in folder.glob("*.flac")) >= LEAST_NOISE_SECONDS
+    return sum(probe(path).seconds for path in folder.glob("*x1.flac")) >= LEAST_NOISE_SECONDS
 
 
 def _begin(out: Path, base: Path, model: str, config: AdaptConfig) -> dict[str, Any]:
@@ -326,16 +354,18 @@ def _card(
     found: Audit,
     config: AdaptConfig,
     what: str,
-    done: tuple[TrainResult, Comparison, bool] | None,
+    done: tuple[TrainResult, Comparison, float | None] | None,
 ) -> str:
     """The card of the new model; ``what`` completes the sentence that begins with "The adaptation"."""
-    adapted, rehearsed = (done[1].passed, done[2]) if done is not None else (False, False)
     network, digest = read_config(base)
-    if not adapted:
-        weights = f"those of `{model}`, unchanged: the adaptation {what}"
+    training, comparison, spread_db = done or (None, None, None)
+    adapted = comparison is not None and comparison.passed
+    if adapted:
+        made = "on the recordings below" if spread_db is None else "on the noise of the recordings below"
+        share = f"{share_learned(spread_db):g} of the way"
+        weights = f"{share} from those of `{model}` to those that the training {made} made"
     else:
-        made = "on the noise of the recordings below" if rehearsed else "on the recordings below"
-        weights = f"{BLEND:g} of the way from those of `{model}` to those that the training {made} made"
+        weights = f"those of `{model}`, unchanged: the adaptation {what}"
     lines = [
         f"# {network.name}, {'adapted' if adapted else 'not adapted'} to recordings",
         "",
@@ -350,8 +380,9 @@ def _card(
         f"- **Settings**: {config.minutes:g} minutes, noise {', '.join(config.noise)}, lr {config.lr:g}, "
         f"seed {config.seed}; all of them in `{RUN_NAME}/config.toml`.",
     ]
-    if done is not None:
-        training, comparison, _ = done
+    if spread_db is not None:
+        lines += [f"- **Noise**: its level spreads by {spread_db:.1f} dB (standard deviation of 100 ms)."]
+    if training is not None and comparison is not None:
         lines += [f"- **Steps**: {training.step}.", "", "## Before and after", ""]
         lines += [
             f"On {comparison.n_pieces} pieces of {comparison.n_recordings} recordings that it did not learn "

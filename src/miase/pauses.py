@@ -81,6 +81,20 @@ def estimated_snr(samples: Samples, sample_rate: int) -> float:
     return float(np.clip(10 * np.log10(max(ratio, 1e-2)), -20.0, 60.0))
 
 
+def level_spread(noise: Samples, sample_rate: int) -> float:
+    """How much the level of a noise comes and goes: the standard deviation of the power of 100 ms, in dB.
+
+    Args:
+        noise: (time,).
+        sample_rate: in Hz.
+
+    Returns:
+        dB: about 1 for an engine, 8 for gun shots; 0 for less than 0.1 s.
+    """
+    smooth = smooth_power(noise, round(FRAME_SECONDS * sample_rate))
+    return float(np.std(10 * np.log10(smooth + 1e-9))) if smooth.size else 0.0
+
+
 def smooth_power(samples: Samples, length: int) -> npt.NDArray[np.float64]:
     """Mean power of each frame of ``length`` samples and its neighbours, (frame,)."""
     n_frames = len(samples) // length
