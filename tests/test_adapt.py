@@ -125,6 +125,7 @@ def test_noise_between_the_words_is_mixed_with_recordings_of_the_package(
     assert_share(base, out, share)
     assert state(out)["share"] == share
     card = (out / "README.md").read_text()
+    assert f"spreads by {state(out)['noise_spread_db']:.1f} dB" in card
     assert f"{share} of the way from those of `{base}` to those that the training on the noise of the" in card
 
 
@@ -134,9 +135,9 @@ def test_what_a_killed_run_left_of_the_noise_is_made_anew(noisy, base, tmp_path,
     write(tmp_path / "noise.part" / "stale.flac", white(1, RATE))
     model = Enhancer.from_pretrained(base, "cpu")
     assert adapt._write_noise(model, infos, tmp_path / "noise", 0)
-    assert [path.name for path in sorted((tmp_path / "noise").glob("*x1.flac"))] == [
-        f"{i:05d}x1.flac" for i in range(5)
-    ]
+    assert {path.name for path in (tmp_path / "noise").iterdir()} == {
+        f"{i:05d}x{speed:g}.flac" for i in range(5) for speed in adapt.SPEEDS
+    }
     monkeypatch.setattr(adapt, "cut_gaps", lambda noisy, estimate, rate: white(1, rate, len(noisy)))
     assert not adapt._write_noise(model, infos, tmp_path / "little", 0)
 

@@ -50,7 +50,7 @@ from miase.models import DCUNet
 from miase.pauses import cut_gaps, level_spread
 from miase.registry import resolve
 from miase.resampling import resample
-from miase.sounds import AudioInfo
+from miase.sounds import AudioInfo, Samples
 from miase.train import TrainResult, fit
 from miase.writing import SoundWriter
 
@@ -249,7 +249,7 @@ def rehearsing(settings: RunConfig, noise: Path) -> RunConfig:
 
 def noise_spread(folder: Path) -> float:
     """The median over the noise files of a folder, as heard, of `level_spread`, in dB."""
-    noises = (load(path) for path in folder.glob("*x1.flac"))
+    noises = (load(path) for path in _as_heard(folder))
     return float(np.median([level_spread(noise[0], rate) for noise, rate in noises]))
 
 
@@ -286,14 +286,23 @@ def _write_noise(model: Enhancer, infos: list[AudioInfo], folder: Path, seed: in
                 continue  # told by the audit, which reads all of them
             noise = cut_gaps(noisy, model.enhance(noisy, rate), rate)
             if noise is not None and noise.any():
-                for speed in SPEEDS:
-                    played = resample(noise, round(speed * rate), rate)
-                    # Raised, so that the 16 bits of the file do not add a noise of their own to a faint one.
-                    with SoundWriter(part / f"{number:05d}x{speed:g}.flac", rate, 1) as writer:
-                        writer.write(played[None] / np.float32(2 * np.abs(played).max()))
+                _write_at_speeds(noise, rate, part, number)
                 seconds += len(noise) / rate
         part.rename(folder)
-    return sum(probe(path).seconds for path in folder.glob("*x1.flac")) >= LEAST_NOISE_SECONDS
+    return sum(probe(path).seconds for path in _as_heard(folder)) >= LEAST_NOISE_SECONDS
+
+
+def _write_at_speeds(noise: Samples, sample_rate: int, folder: Path, number: int) -> None:
+    for speed in SPEEDS:
+        played = resample(noise, round(speed * sample_rate), sample_rate)
+        # Raised, so that the 16 bits of the file do not add a noise of their own to a faint one.
+        with SoundWriter(folder / f"{number:05d}x{speed:g}.flac", sample_rate, 1) as writer:
+            writer.write(played[None] / np.float32(2 * np.abs(played).max()))
+
+
+def _as_heard(folder: Path) -> list[Path]:
+    """The files of `_write_at_speeds` whose speed is 1."""
+    return sorted(folder.glob("*x1.flac"))
 
 
 def _begin(out: Path, base: Path, model: str, config: AdaptConfig) -> dict[str, Any]:
