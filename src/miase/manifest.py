@@ -80,12 +80,11 @@ def discover(folder: Path) -> list[Path]:
     Raises:
         CorpusError: the folder is missing or holds no sound file.
     """
-    if (folder / MANIFEST_NAME).is_file() and (folder / "noisy").is_dir():
-        sounds = [folder / item.noisy for item in read_manifest(folder) if item.take == 1]
-    else:
-        sounds = sounds_in(folder)
+    if not ((folder / MANIFEST_NAME).is_file() and (folder / "noisy").is_dir()):
+        return sounds_in(folder)
+    sounds = [folder / item.noisy for item in read_manifest(folder) if item.take == 1]
     if not sounds:
-        raise CorpusError(f"{folder} holds no sound files")
+        raise CorpusError(f"{folder / MANIFEST_NAME} names no recordings; make the corpus anew")
     return sounds
 
 
@@ -93,8 +92,11 @@ def sounds_in(folder: Path) -> list[Path]:
     """List the sound files of a folder and its subfolders, sorted.
 
     Raises:
-        CorpusError: the folder is missing.
+        CorpusError: the folder is missing or holds no sound file.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder")
-    return find_sounds(folder)
+    sounds = find_sounds(folder)
+    if not sounds:
+        raise CorpusError(f"{folder} holds no sound files; name a folder that does")
+    return sounds

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# A round of round.sh whose noise is heard at five speeds:
+#   recipes/at_speeds.sh NOISY START RUN STEPS SEED NOISE...
+# as for round.sh. Each folder among NOISE is copied to RUN/noise with neighbours at 0.7, 0.84, 1.19 and 1.41 times its speed:
+# another engine turns faster, another dog is smaller. Targets are of six passes, of recordings that seem to have 12 dB or more,
+# unless LEAST_SNR_DB says otherwise; float32 unless PRECISION does.
+set -euo pipefail
+NOISY=${1:?folder of recordings} START=${2:?name or folder of a model} RUN=${3:?folder to write} STEPS=${4:?steps} SEED=${5:?seed}
+shift 5
+PYTHON=${PYTHON:-python} HERE=$(cd "$(dirname "$0")" && pwd)
+
+sources=()
+for source in "$@"; do
+    if [ -d "$source" ]; then
+        copy=$RUN/noise/$(basename "$source")
+        if [ ! -e "$copy" ]; then
+            rm -rf "$copy.part" && mkdir -p "$copy.part"
+            cp -rL "$source/." "$copy.part"
+            "$PYTHON" "$HERE/speeds.py" "$copy.part" 0.7 0.84 1.19 1.41
+            mv "$copy.part" "$copy"
+        fi
+        source=$copy
+    fi
+    sources+=("$source")
+done
+SHIFTS=6 LEAST_SNR_DB=${LEAST_SNR_DB:-12} PRECISION=${PRECISION:-32-true} \
+    "$HERE/round.sh" "$NOISY" "$START" "$RUN" "$STEPS" "$SEED" "${sources[@]}"
