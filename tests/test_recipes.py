@@ -145,6 +145,24 @@ def test_links_are_made_to_the_noise_of_the_train_split_alone(tmp_path):
     assert not linked & others
 
 
+def test_neighbours_at_another_speed_are_higher_and_shorter(tmp_path):
+    sample_rate, hz = 16000, 500
+    tone = np.sin(2 * np.pi * hz * np.arange(sample_rate) / sample_rate)
+    sf.write(tmp_path / "horn.flac", 0.5 * tone, sample_rate)
+    subprocess.run([sys.executable, RECIPES / "speeds.py", tmp_path, "0.8", "1.25"], check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "horn-0.8.flac",
+        "horn-1.25.flac",
+        "horn.flac",
+    ]
+    for speed in (0.8, 1.25):
+        played, rate = sf.read(tmp_path / f"horn-{speed}.flac")
+        assert rate == sample_rate
+        assert len(played) == pytest.approx(sample_rate / speed, abs=1)
+        spectrum = np.abs(np.fft.rfft(played * np.hanning(len(played))))
+        assert np.argmax(spectrum) * rate / len(played) == pytest.approx(speed * hz, abs=2)
+
+
 def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
     """Speech at 20 and at 5 dB over noise, and estimates that are right: the first becomes a target."""
     speech, noise = speech_like(0.5, 16000, 1), np.random.default_rng(0).standard_normal(8000)
