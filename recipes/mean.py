@@ -1,6 +1,8 @@
 """The mean of the weights of two models, of which the second went on learning from the first.
 
-python recipes/mean.py FIRST SECOND OUT
+python recipes/mean.py FIRST SECOND OUT [SHARE]
+
+SHARE of the way from the first to the second, 0.5 unless it is given.
 """
 
 import sys
@@ -11,10 +13,10 @@ from miase.checkpoint import load_pretrained, save_pretrained
 from miase.registry import resolve
 
 
-def main(first: str, second: str, out: str) -> None:
+def main(first: str, second: str, out: str, share: str = "0.5") -> None:
     """Write the model."""
     models = [load_pretrained(resolve(name)) for name in (first, second)]
-    save_pretrained(blended(*models, 0.5), Path(out))
+    save_pretrained(blended(*models, float(share)), Path(out))
 
 
 if __name__ == "__main__":
