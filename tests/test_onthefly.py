@@ -1,5 +1,7 @@
 """Mixing while training: SNR, takes, rooms and damage as asked, the same anywhere, bad files named."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -80,6 +82,63 @@ def correlation(a, b):
 def test_the_snr_over_the_utterance_is_as_asked(folders, snr, sources):
     for take in takes_of(make(folders, mix_snr_db=(snr, snr), mix_noise=sources)):
         assert snr_db(take.clean, take.noisy - take.clean) == pytest.approx(snr, abs=1e-3)
+
+
+def two_folders(folders, noise_class=""):
+    """Nine recordings of a dog and one of a siren, in folders of their own, as one pool."""
+    for i in range(9):
+        write(folders / "dogs" / f"{i}-3-0-0.wav", white(2, RATE, i))
+    hum = np.sin(2 * np.pi * 50 * np.arange(2 * RATE) / RATE)
+    write(folders / "sirens" / "9-8-0-0.wav", hum)
+    names = (str(folders / "dogs"), str(folders / "sirens"))
+    given = material(folders)
+    pool = choose_noise((folders / "dogs", folders / "sirens"), "all", bool(noise_class))
+    files = [s.path for group in pool.values() for sounds in group.values() for s in sounds]
+    return names, dataclasses.replace(given, pool=pool, noise_infos={path: probe(path) for path in files})
+
+
+def share_of_hum(noises):
+    below = [np.square(np.abs(np.fft.rfft(noise))) for noise in noises]
+    return np.mean([power[: len(power) // 20].sum() > 0.5 * power.sum() for power in below])
+
+
+def test_each_folder_of_noise_serves_an_equal_share_however_many_recordings_it_holds(folders):
+    names, given = two_folders(folders)
+    examples = make(folders, mix_noise=names)
+    examples = MixedExamples(given, examples.needs, examples.config, DataConfig(), RATE, 0, ("white",))
+    noises = [take.noisy - take.clean for take in takes_of(examples, 40)]
+    assert 0.4 < share_of_hum(noises) < 0.6
+    twice = make(folders, mix_noise=(names[0], *names))
+    twice = MixedExamples(given, twice.needs, twice.config, DataConfig(), RATE, 0, ("white",))
+    noises = [take.noisy - take.clean for take in takes_of(twice, 40)]
+    assert 0.25 < share_of_hum(noises) < 0.42
+
+
+def test_a_folder_of_silence_is_replaced_by_the_others(folders):
+    names, given = two_folders(folders)
+    write(folders / "sirens" / "9-8-0-0.wav", np.zeros(2 * RATE))
+    made = make(folders, mix_noise=names)
+    examples = MixedExamples(given, made.needs, made.config, DataConfig(), RATE, 0, ("white",))
+    noises = [take.noisy - take.clean for take in takes_of(examples, 10)]
+    assert share_of_hum(noises) == 0
+    assert [path.name for path in examples.damaged_files()] == ["9-8-0-0.wav"]
+
+
+def test_a_second_take_hears_another_recording_than_the_first_even_of_a_folder_of_one(folders):
+    names, given = two_folders(folders)
+    made = make(folders, needs=("noisy", "clean", "noisy2"), mix_noise=names)
+    examples = MixedExamples(given, made.needs, made.config, DataConfig(), RATE, 0, ("white",))
+    takes = takes_of(examples, 20)
+    both = [share_of_hum([t.noisy - t.clean, t.noisy2 - t.clean]) for t in takes]
+    assert 1.0 not in both
+    assert 0.5 in both
+
+
+def test_a_class_of_noise_is_drawn_where_a_folder_lacks_it(folders):
+    names, given = two_folders(folders, "siren")
+    made = make(folders, mix_noise=names, mix_noise_class="siren")
+    examples = MixedExamples(given, made.needs, made.config, DataConfig(), RATE, 0, ("white",))
+    assert share_of_hum([take.noisy - take.clean for take in takes_of(examples, 4)]) == 1
 
 
 def test_snrs_fill_their_range(folders):

@@ -27,7 +27,7 @@ from miase.objectives import OBJECTIVES
 from miase.onthefly import ARTIFICIAL, Material, MixedExamples, Utterance
 from miase.rooms import simulate_response
 from miase.sounds import AudioInfo, Samples, find_sounds
-from miase.sources import Pool, Sound, choose_noise, choose_speech, class_name, stable_hash
+from miase.sources import Pool, Sound, choose_noise, choose_speech, class_name, keep_sounds, stable_hash
 
 PIECE_SECONDS = 10.0  # longer files of speech count as several utterances of at most this
 N_ROOMS = 24  # that are simulated, at the beginning; one takes about half a second
@@ -193,7 +193,7 @@ def _open_noise(mix: MixConfig, n_takes: int) -> tuple[Pool, Recordings]:
     files = [sound.path for sources in pool.values() for sounds in sources.values() for sound in sounds]
     found = find_recordings(files, ", ".join(folders))
     readable = {info.path for info in found.infos}
-    pool = _keep(pool, lambda sound: sound.path in readable)
+    pool = keep_sounds(pool, lambda sound: sound.path in readable)
     if class_name(noise_class) not in ("mixed", *pool):
         raise CorpusError(f"no file of class {class_name(noise_class)} can be read ({found.failures[0]})")
     return pool, found
@@ -264,18 +264,8 @@ def split_pool(pool: Pool, share: float, noise_class: str = "") -> tuple[Pool, P
         held = frozenset[str]().union(*(hold_out(sources, share) for sources in pool.values()))
     else:
         held = hold_out(pool, share)
-    train = _keep(pool, lambda sound: sound.source not in held)
-    valid = _keep(pool, lambda sound: sound.source in held)
+    train = keep_sounds(pool, lambda sound: sound.source not in held)
+    valid = keep_sounds(pool, lambda sound: sound.source in held)
     wanted = class_name(noise_class or "mixed")
     serve = all(part and (wanted == "mixed" or wanted in part) for part in (train, valid))
     return (train, valid) if serve else (pool, pool)
-
-
-def _keep(pool: Pool, wanted: Callable[[Sound], bool]) -> Pool:
-    """The sounds that are wanted, without what is left empty."""
-    kept: Pool = {}
-    for key, sources in pool.items():
-        for source, sounds in sources.items():
-            if left := [sound for sound in sounds if wanted(sound)]:
-                kept.setdefault(key, {})[source] = left
-    return kept

@@ -24,7 +24,7 @@ from miase.mixing import Mixture, fit_length, is_silent, mix_at_snr
 from miase.noise import synthetic, white
 from miase.rooms import early_part, reverberate
 from miase.sounds import AudioInfo, Samples, audio_error
-from miase.sources import Pool, Sound, draw_sound, stable_hash
+from miase.sources import Pool, Sound, class_name, draw_sound, keep_sounds, stable_hash
 
 N_DRAWS = 10  # of a noise or a room, before folders of silence are given up
 RESPONSE_SECONDS = 3.0  # of a room impulse response that are used
@@ -102,6 +102,9 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
         self.sample_rate = sample_rate
         self.seed = seed
         self.noise = NoiseSource(sources, sample_rate, stretch=self._stretch)
+        self.pool_of = {
+            name: _below(Path(name), material.pool) for name in config.mix_noise if name not in ARTIFICIAL
+        }
         speech = (utterance.info.path for utterance in material.utterances)
         rooms = (room.path for group in material.rooms for room in group if isinstance(room, AudioInfo))
         self.files = list(dict.fromkeys([*speech, *material.noise_infos, *rooms]))
@@ -191,10 +194,12 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
         source = self.config.mix_noise[rng.integers(len(self.config.mix_noise))]
         if source in ARTIFICIAL:
             return ARTIFICIAL[source](n, self.sample_rate, rng)
-        for _ in range(N_DRAWS):
-            # Held-out noise may be a single recording, of which a second take hears another stretch.
-            tried = set(used) if len(used) < len(self.material.pool) else set()
-            sound = draw_sound(self.material.pool, self.config.mix_noise_class or "mixed", tried, rng)
+        wanted = class_name(self.config.mix_noise_class or "mixed")
+        for attempt in range(N_DRAWS):
+            # A folder of which nothing can be heard has been tried often enough after half of them.
+            folder = self.pool_of[source] if attempt < N_DRAWS // 2 else self.material.pool
+            pool, tried = self._left(folder, wanted, used)
+            sound = draw_sound(pool, wanted, tried, rng)
             info = self.material.noise_infos[sound.path]
             try:
                 noise = read_excerpt(info, n, self.sample_rate, rng, loop=False)
@@ -204,6 +209,14 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
             except (AudioError, CorpusError):
                 self._note(info)
         raise CorpusError(f"{N_DRAWS} draws of noise were silent or unreadable; check the noise folders")
+
+    def _left(self, folder: Pool, wanted: str, used: set[str]) -> tuple[Pool, set[str]]:
+        """The noise of a folder, or all of it where nothing there will do, and what not to draw of it."""
+        for pool in (folder, self.material.pool):
+            if pool.keys() - used if used or wanted == "mixed" else wanted in pool:
+                return pool, set(used)
+        # Held-out noise may be a single recording, of which a second take hears another stretch.
+        return self.material.pool, set()
 
     def _draw_response(self, rng: np.random.Generator) -> Samples:
         for _ in range(N_DRAWS):
@@ -232,6 +245,11 @@ def _read_speech(utterance: Utterance, sample_rate: int) -> Samples:
     if is_silent(speech):
         raise audio_error(info.path, "is silent; remove it")
     return speech
+
+
+def _below(folder: Path, pool: Pool) -> Pool:
+    folder = folder.resolve()
+    return keep_sounds(pool, lambda sound: folder in sound.path.parents)
 
 
 def _read_response(info: AudioInfo, sample_rate: int, rng: np.random.Generator) -> Samples:

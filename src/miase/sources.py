@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -157,6 +157,16 @@ def draw_sound(pool: Pool, noise_class: str, used: set[str], rng: np.random.Gene
     recordings = list(pool[key].values())
     files = recordings[rng.integers(len(recordings))]
     return files[rng.integers(len(files))]
+
+
+def keep_sounds(pool: Pool, wanted: Callable[[Sound], bool]) -> Pool:
+    """The sounds that are wanted, without what is left empty."""
+    kept: Pool = {}
+    for key, sources in pool.items():
+        for source, sounds in sources.items():
+            if left := [sound for sound in sounds if wanted(sound)]:
+                kept.setdefault(key, {})[source] = left
+    return kept
 
 
 def class_name(text: str) -> str:
