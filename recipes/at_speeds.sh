@@ -4,9 +4,10 @@
 # as for round.sh. Each folder among NOISE is copied to RUN/noise with neighbours at 0.7, 0.84, 1.19 and 1.41 times its speed:
 # another engine turns faster, another dog is smaller. Targets are of six passes, of recordings that seem to have 12 dB or more,
 # unless LEAST_SNR_DB says otherwise; float32 unless PRECISION does. RUN/most is 0.7 of the way from START to what the round
-# leaves. The packaged `default` is that of 7500 steps and seed 111 from the one that fine.sh made (NOISE: a folder with those of
-# default_corpus.sh, twice, and "synthetic"); `research` went through two rounds, 5000 steps and seed 91, 10000 and seed 101
-# (docs/experiments.md, 38).
+# leaves. The packaged `default` is that of 7500 steps and seed 111 from the one that fine.sh made (NOISE: one folder with those of
+# default_corpus.sh, twice, and "synthetic"). `research` went through two rounds from the one of fine.sh, 5000 steps and seed 91
+# with LEAST_SNR_DB=14, then 10000 and seed 101; it is 0.7 of the way from where the first began to what the second left
+# (NOISE: one folder with all of its noise, four times; docs/experiments.md, 38, has what else the packaged run did).
 set -euo pipefail
 NOISY=${1:?folder of recordings} START=${2:?name or folder of a model} RUN=${3:?folder to write} STEPS=${4:?steps} SEED=${5:?seed}
 shift 5

@@ -44,10 +44,19 @@ def material(folders, rooms=()):
     return Material(tuple(utterances), pool, {path: probe(path) for path in noise}, rooms)
 
 
-def make(folders, needs=("noisy", "clean"), rooms=(), seed=0, seconds=0.3, sources=("white",), **settings):
+def make(
+    folders,
+    needs=("noisy", "clean"),
+    rooms=(),
+    seed=0,
+    seconds=0.3,
+    sources=("white",),
+    given=None,
+    **settings,
+):
     settings = {"speech": ("speech",), "mix_noise": ("noise",)} | settings
     return MixedExamples(
-        material(folders, rooms),
+        given or material(folders, rooms),
         frozenset(needs),
         MixConfig(**settings),
         DataConfig(excerpt_seconds=seconds),
@@ -104,12 +113,10 @@ def share_of_hum(noises):
 
 def test_each_folder_of_noise_serves_an_equal_share_however_many_recordings_it_holds(folders):
     names, given = two_folders(folders)
-    examples = make(folders, mix_noise=names)
-    examples = MixedExamples(given, examples.needs, examples.config, DataConfig(), RATE, 0, ("white",))
+    examples = make(folders, given=given, mix_noise=names)
     noises = [take.noisy - take.clean for take in takes_of(examples, 40)]
     assert 0.4 < share_of_hum(noises) < 0.6
-    twice = make(folders, mix_noise=(names[0], *names))
-    twice = MixedExamples(given, twice.needs, twice.config, DataConfig(), RATE, 0, ("white",))
+    twice = make(folders, given=given, mix_noise=(names[0], *names))
     noises = [take.noisy - take.clean for take in takes_of(twice, 40)]
     assert 0.25 < share_of_hum(noises) < 0.42
 
@@ -117,8 +124,7 @@ def test_each_folder_of_noise_serves_an_equal_share_however_many_recordings_it_h
 def test_a_folder_of_silence_is_replaced_by_the_others(folders):
     names, given = two_folders(folders)
     write(folders / "sirens" / "9-8-0-0.wav", np.zeros(2 * RATE))
-    made = make(folders, mix_noise=names)
-    examples = MixedExamples(given, made.needs, made.config, DataConfig(), RATE, 0, ("white",))
+    examples = make(folders, given=given, mix_noise=names)
     noises = [take.noisy - take.clean for take in takes_of(examples, 10)]
     assert share_of_hum(noises) == 0
     assert [path.name for path in examples.damaged_files()] == ["9-8-0-0.wav"]
@@ -126,8 +132,7 @@ def test_a_folder_of_silence_is_replaced_by_the_others(folders):
 
 def test_a_second_take_hears_another_recording_than_the_first_even_of_a_folder_of_one(folders):
     names, given = two_folders(folders)
-    made = make(folders, needs=("noisy", "clean", "noisy2"), mix_noise=names)
-    examples = MixedExamples(given, made.needs, made.config, DataConfig(), RATE, 0, ("white",))
+    examples = make(folders, given=given, needs=("noisy", "clean", "noisy2"), mix_noise=names)
     takes = takes_of(examples, 20)
     both = [share_of_hum([t.noisy - t.clean, t.noisy2 - t.clean]) for t in takes]
     assert 1.0 not in both
@@ -136,8 +141,7 @@ def test_a_second_take_hears_another_recording_than_the_first_even_of_a_folder_o
 
 def test_a_class_of_noise_is_drawn_where_a_folder_lacks_it(folders):
     names, given = two_folders(folders, "siren")
-    made = make(folders, mix_noise=names, mix_noise_class="siren")
-    examples = MixedExamples(given, made.needs, made.config, DataConfig(), RATE, 0, ("white",))
+    examples = make(folders, given=given, mix_noise=names, mix_noise_class="siren")
     assert share_of_hum([take.noisy - take.clean for take in takes_of(examples, 4)]) == 1
 
 

@@ -27,7 +27,16 @@ from miase.objectives import OBJECTIVES
 from miase.onthefly import ARTIFICIAL, Material, MixedExamples, Utterance
 from miase.rooms import simulate_response
 from miase.sounds import AudioInfo, Samples, find_sounds
-from miase.sources import Pool, Sound, choose_noise, choose_speech, class_name, keep_sounds, stable_hash
+from miase.sources import (
+    Pool,
+    Sound,
+    choose_noise,
+    choose_speech,
+    class_name,
+    keep_sounds,
+    keys_left,
+    stable_hash,
+)
 
 PIECE_SECONDS = 10.0  # longer files of speech count as several utterances of at most this
 N_ROOMS = 24  # that are simulated, at the beginning; one takes about half a second
@@ -266,6 +275,5 @@ def split_pool(pool: Pool, share: float, noise_class: str = "") -> tuple[Pool, P
         held = hold_out(pool, share)
     train = keep_sounds(pool, lambda sound: sound.source not in held)
     valid = keep_sounds(pool, lambda sound: sound.source in held)
-    wanted = class_name(noise_class or "mixed")
-    serve = all(part and (wanted == "mixed" or wanted in part) for part in (train, valid))
+    serve = all(keys_left(part, noise_class or "mixed", set()) for part in (train, valid))
     return (train, valid) if serve else (pool, pool)

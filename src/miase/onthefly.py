@@ -24,7 +24,7 @@ from miase.mixing import Mixture, fit_length, is_silent, mix_at_snr
 from miase.noise import synthetic, white
 from miase.rooms import early_part, reverberate
 from miase.sounds import AudioInfo, Samples, audio_error
-from miase.sources import Pool, Sound, class_name, draw_sound, keep_sounds, stable_hash
+from miase.sources import Pool, Sound, draw_sound, keep_sounds, keys_left, stable_hash
 
 N_DRAWS = 10  # of a noise or a room, before folders of silence are given up
 RESPONSE_SECONDS = 3.0  # of a room impulse response that are used
@@ -194,12 +194,12 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
         source = self.config.mix_noise[rng.integers(len(self.config.mix_noise))]
         if source in ARTIFICIAL:
             return ARTIFICIAL[source](n, self.sample_rate, rng)
-        wanted = class_name(self.config.mix_noise_class or "mixed")
+        noise_class = self.config.mix_noise_class or "mixed"
         for attempt in range(N_DRAWS):
             # A folder of which nothing can be heard has been tried often enough after half of them.
             folder = self.pool_of[source] if attempt < N_DRAWS // 2 else self.material.pool
-            pool, tried = self._left(folder, wanted, used)
-            sound = draw_sound(pool, wanted, tried, rng)
+            pool, tried = self._left(folder, noise_class, used)
+            sound = draw_sound(pool, noise_class, tried, rng)
             info = self.material.noise_infos[sound.path]
             try:
                 noise = read_excerpt(info, n, self.sample_rate, rng, loop=False)
@@ -210,10 +210,10 @@ class MixedExamples(Dataset[dict[str, Tensor]]):
                 self._note(info)
         raise CorpusError(f"{N_DRAWS} draws of noise were silent or unreadable; check the noise folders")
 
-    def _left(self, folder: Pool, wanted: str, used: set[str]) -> tuple[Pool, set[str]]:
+    def _left(self, folder: Pool, noise_class: str, used: set[str]) -> tuple[Pool, set[str]]:
         """The noise of a folder, or all of it where nothing there will do, and what not to draw of it."""
         for pool in (folder, self.material.pool):
-            if pool.keys() - used if used or wanted == "mixed" else wanted in pool:
+            if keys_left(pool, noise_class, used):
                 return pool, set(used)
         # Held-out noise may be a single recording, of which a second take hears another stretch.
         return self.material.pool, set()

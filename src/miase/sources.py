@@ -149,14 +149,19 @@ def draw_sound(pool: Pool, noise_class: str, used: set[str], rng: np.random.Gene
         used: keys of the pool that earlier takes have used.
         rng: where it is drawn from.
     """
-    wanted = class_name(noise_class)
-    keys = [wanted] if wanted != "mixed" and not used else [key for key in pool if key not in used]
+    keys = keys_left(pool, noise_class, used)
     key = keys[rng.integers(len(keys))]
     used.add(key)
     # First the recording, then its slice: a recording cut into many slices is not heard more often.
     recordings = list(pool[key].values())
     files = recordings[rng.integers(len(recordings))]
     return files[rng.integers(len(files))]
+
+
+def keys_left(pool: Pool, noise_class: str, used: set[str]) -> list[str]:
+    """Keys of the pool that `draw_sound` may draw; none where it lacks the class, or all are used."""
+    wanted = class_name(noise_class)
+    return [key for key in pool if key not in used and (used or wanted in ("mixed", key))]
 
 
 def keep_sounds(pool: Pool, wanted: Callable[[Sound], bool]) -> Pool:
