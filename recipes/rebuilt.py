@@ -1,10 +1,11 @@
 """The weights of a model in a network of other settings.
 
-    python recipes/rebuilt.py START OUT [--mask-exponent 0.9] [--n-fft 640 --hop-length 320]
+    python recipes/rebuilt.py START OUT [--mask-exponent 0.9] [--n-fft 640 --hop-length 320] ...
 
 A network that learns from its own estimates learns to take away the speech that these lack, too, and so with
 each round a little more: its mask's magnitude to a power below 1 gives some of it back (docs/experiments.md,
-32). Weights serve with frames of other lengths, too (34).
+32). Weights serve with frames of other lengths, too (34), and with longer windows of the transformer, which
+then hears more of the recording at once (40).
 """
 
 import argparse
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--mask-exponent", type=float)
     parser.add_argument("--n-fft", type=int)
     parser.add_argument("--hop-length", type=int)
+    parser.add_argument("--window-frames", type=int)
     arguments = vars(parser.parse_args())
     start, out = arguments.pop("start"), arguments.pop("out")
     settings = {name: value for name, value in arguments.items() if value is not None}

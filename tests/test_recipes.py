@@ -111,11 +111,13 @@ def test_a_finer_network_begins_as_the_mean_of_two_courses_of_the_coarse_one(tmp
 def test_weights_serve_in_a_network_of_other_settings(tmp_path):
     config = ModelConfig("dcunet10_ctstm", sample_rate=4000, n_fft=64, hop_length=32, n_blocks=1)
     save_pretrained(build_model(config), tmp_path / "start")
-    settings = ["--mask-exponent", "0.9", "--n-fft", "80", "--hop-length", "40"]
+    settings = ["--mask-exponent", "0.9", "--n-fft", "80", "--hop-length", "40", "--window-frames", "32"]
     command = [sys.executable, RECIPES / "rebuilt.py", tmp_path / "start", tmp_path / "out", *settings]
     subprocess.run(command, check=True)
     start, out = (load_pretrained(tmp_path / name) for name in ("start", "out"))
-    assert out.config == dataclasses.replace(config, mask_exponent=0.9, n_fft=80, hop_length=40)
+    assert out.config == dataclasses.replace(
+        config, mask_exponent=0.9, n_fft=80, hop_length=40, window_frames=32
+    )
     assert start.config == config
     for name, value in start.state_dict().items():
         torch.testing.assert_close(out.state_dict()[name], value, rtol=0, atol=0)
@@ -178,3 +180,34 @@ def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
     assert [path.name for path in folders[2].rglob("*.wav")] == ["a.wav"]
     target, _ = sf.read(folders[2] / "clean" / "a.wav")
     np.testing.assert_allclose(target, 0.5 * speech + 0.025 * noise, atol=1e-4)
+
+
+def test_of_each_utterance_the_cleanest_takes_are_linked(tmp_path):
+    """Takes of two speakers' utterances, told apart by the noise that a right estimate leaves out."""
+    speech, noise = speech_like(0.5, 16000, 1), np.random.default_rng(0).standard_normal(8000)
+    noise *= np.sqrt(np.square(speech).sum() / np.square(noise).sum())
+    snrs_db = {
+        "first/ann/a.wav": 14,
+        "first/ann/a-copy2.wav": 18,
+        "first/ann/b.wav": 16,
+        "first/bob/a.wav": 12,
+        "first/bob/c.wav": 2,
+        "second/ann/a.wav": 20,
+    }
+    for name, snr_db in snrs_db.items():
+        for folder, gain in (("noisy", 10 ** (-snr_db / 20)), ("estimates", 0.0)):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(path, 0.5 * (speech + gain * noise), 16000, subtype="FLOAT")
+
+    def chosen(out, *options):
+        folders = [tmp_path / "noisy", tmp_path / "estimates", tmp_path / out]
+        subprocess.run([sys.executable, RECIPES / "cleanest_takes.py", *folders, *options], check=True)
+        return {path.relative_to(folders[2]).as_posix() for path in folders[2].rglob("*.wav")}
+
+    one_each = {"second/ann/a.wav", "first/ann/b.wav", "first/bob/a.wav"}
+    assert chosen("one") == one_each
+    assert chosen("two", "--takes", "2") == one_each | {"first/ann/a-copy2.wav"}
+    assert chosen("most", "--most", "1") == one_each - {"first/ann/b.wav"}
+    assert chosen("within", "--within", "second") == {"second/ann/a.wav"}
+    assert chosen("least", "--snr-db", "13") == one_each - {"first/bob/a.wav"}

@@ -50,7 +50,7 @@ class ModelConfig:
     n_fft: int = 512
     hop_length: int = 256
     n_blocks: int = 6
-    window_frames: int = 128
+    window_frames: int = 256
     level_seconds: float = 4.0
     compression: float = 1.0
     mask_exponent: float = 1.0
