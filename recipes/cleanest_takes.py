@@ -15,10 +15,9 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from halfway import estimated_snr_db
+from halfway import estimated_snr_db_of
 from halves import link
 
-from miase.audio import load
 from miase.sounds import find_sounds
 
 
@@ -36,13 +35,10 @@ def main() -> None:
     arguments = parser.parse_args()
     takes: dict[str, dict[str, list[tuple[float, Path]]]] = defaultdict(lambda: defaultdict(list))
     for path in find_sounds(arguments.noisy):
-        if arguments.within and arguments.within not in path.relative_to(arguments.noisy).parts[:-1]:
+        name = path.relative_to(arguments.noisy)
+        if arguments.within and arguments.within not in name.parts[:-1]:
             continue
-        noisy, estimate = (
-            load(folder / path.relative_to(arguments.noisy))[0]
-            for folder in (arguments.noisy, arguments.estimates)
-        )
-        snr_db = estimated_snr_db(estimate, noisy - estimate)
+        snr_db = estimated_snr_db_of(name, arguments.noisy, arguments.estimates)
         if snr_db > arguments.snr_db:
             utterance = re.sub(r"-copy\d+$", "", path.stem)
             takes[path.parent.name][utterance].append((snr_db, path))

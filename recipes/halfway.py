@@ -56,5 +56,11 @@ def estimated_snr_db(estimate: np.ndarray, noise: np.ndarray) -> float:
     return float(10 * np.log10((np.square(estimate).sum() + 1e-12) / (np.square(noise).sum() + 1e-12)))
 
 
+def estimated_snr_db_of(name: Path, noisy: Path, estimates: Path) -> float:
+    """Likewise, of the recording that has this name in both folders."""
+    recording, estimate = (load(folder / name)[0] for folder in (noisy, estimates))
+    return estimated_snr_db(estimate, recording - estimate)
+
+
 if __name__ == "__main__":
     main()

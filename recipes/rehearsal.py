@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import soundfile as sf
-from halfway import estimated_snr_db
+from halfway import estimated_snr_db_of
 
 from miase.audio import load
 from miase.sounds import find_sounds
@@ -35,8 +35,8 @@ def main() -> None:
     by_speaker: dict[Path, list[tuple[float, Path]]] = defaultdict(list)
     for path in find_sounds(arguments.targets):
         relative = path.relative_to(arguments.targets)
-        noisy, estimate = (load(folder / relative)[0] for folder in (arguments.noisy, arguments.estimates))
-        by_speaker[path.parent].append((estimated_snr_db(estimate, noisy - estimate), path))
+        snr_db = estimated_snr_db_of(relative, arguments.noisy, arguments.estimates)
+        by_speaker[path.parent].append((snr_db, path))
     for split in SPLITS:
         (arguments.out / split).mkdir(parents=True, exist_ok=True)
     seconds = 0.0

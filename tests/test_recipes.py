@@ -165,15 +165,21 @@ def test_neighbours_at_another_speed_are_higher_and_shorter(tmp_path):
         assert np.argmax(spectrum) * rate / len(played) == pytest.approx(speed * hz, abs=2)
 
 
-def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
-    """Speech at 20 and at 5 dB over noise, and estimates that are right: the first becomes a target."""
+def write_recordings(folder, snrs_db):
+    """Write recordings at SNRs by name and what is right for each, estimates; give speech and noise."""
     speech, noise = speech_like(0.5, 16000, 1), np.random.default_rng(0).standard_normal(8000)
     noise *= np.sqrt(np.square(speech).sum() / np.square(noise).sum())
-    for name, snr_db in (("clean/a.wav", 20), ("noisy.wav", 5)):
-        for folder, gain in (("recordings", 10 ** (-snr_db / 20)), ("estimates", 0.0)):
-            path = tmp_path / folder / name
+    for name, snr_db in snrs_db.items():
+        for kind, gain in (("recordings", 10 ** (-snr_db / 20)), ("estimates", 0.0)):
+            path = folder / kind / name
             path.parent.mkdir(parents=True, exist_ok=True)
             sf.write(path, 0.5 * (speech + gain * noise), 16000, subtype="FLOAT")
+    return speech, noise
+
+
+def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
+    """Speech at 20 and at 5 dB over noise, and estimates that are right: the first becomes a target."""
+    speech, noise = write_recordings(tmp_path, {"clean/a.wav": 20, "noisy.wav": 5})
     folders = [tmp_path / "recordings", tmp_path / "estimates", tmp_path / "targets"]
     run = [sys.executable, RECIPES / "halfway.py", *folders]
     assert "1 of 2 recordings" in subprocess.run(run, check=True, capture_output=True, text=True).stdout
@@ -184,8 +190,6 @@ def test_targets_are_halfway_and_only_the_cleanest(tmp_path):
 
 def test_of_each_utterance_the_cleanest_takes_are_linked(tmp_path):
     """Takes of two speakers' utterances, told apart by the noise that a right estimate leaves out."""
-    speech, noise = speech_like(0.5, 16000, 1), np.random.default_rng(0).standard_normal(8000)
-    noise *= np.sqrt(np.square(speech).sum() / np.square(noise).sum())
     snrs_db = {
         "first/ann/a.wav": 14,
         "first/ann/a-copy2.wav": 18,
@@ -194,14 +198,10 @@ def test_of_each_utterance_the_cleanest_takes_are_linked(tmp_path):
         "first/bob/c.wav": 2,
         "second/ann/a.wav": 20,
     }
-    for name, snr_db in snrs_db.items():
-        for folder, gain in (("noisy", 10 ** (-snr_db / 20)), ("estimates", 0.0)):
-            path = tmp_path / folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sf.write(path, 0.5 * (speech + gain * noise), 16000, subtype="FLOAT")
+    write_recordings(tmp_path, snrs_db)
 
     def chosen(out, *options):
-        folders = [tmp_path / "noisy", tmp_path / "estimates", tmp_path / out]
+        folders = [tmp_path / "recordings", tmp_path / "estimates", tmp_path / out]
         subprocess.run([sys.executable, RECIPES / "cleanest_takes.py", *folders, *options], check=True)
         return {path.relative_to(folders[2]).as_posix() for path in folders[2].rglob("*.wav")}
 

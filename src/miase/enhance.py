@@ -225,9 +225,9 @@ class Enhancer:
             raise ConfigError("this model hears whole recordings (window_frames is 0): it has no lookahead")
         piece, n_windows, frames = self.model.frame_stride, 1, None
         if not live:
-            n_pieces, at_once = (1, 256) if self.device.type == "cpu" else (16, 8192)
+            n_pieces, frames_at_once = (1, 256) if self.device.type == "cpu" else (16, 8192)
             piece = n_pieces * self._network.piece
-            n_windows = max(1, at_once // max(1, self.model.config.window_frames))
+            n_windows = max(1, frames_at_once // max(1, self.model.config.window_frames))
         if lookahead is not None:
             frames = round(lookahead * self.sample_rate / self.model.config.hop_length)
 
