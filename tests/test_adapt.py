@@ -1,14 +1,18 @@
 """Adapting a model: what it leaves behind, how it goes on, and what the gate lets through."""
 
+import copy
 import json
 import os
 import signal
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from miase import Enhancer, adapt, cli, dataset, gate, train
 from miase.audio import load, probe
@@ -20,6 +24,7 @@ from miase.errors import ConfigError, CorpusError, TrainingError
 from miase.gate import Comparison, compare
 from miase.learner import Learner
 from miase.models import MODELS, Architecture, Layer, build_model
+from miase.parallel import quicker_precision
 from miase.train import fit
 from signals import speech_like, white
 
@@ -182,6 +187,43 @@ def test_the_precision_asked_for_is_that_of_the_run(noisy, base, tmp_path, monke
     assert {value.dtype for value in load_file(out / "model.safetensors").values()} == {
         value.dtype for value in load_file(base / "model.safetensors").values()
     }
+
+
+@pytest.mark.parametrize("quicker", ["bf16-mixed", "32-true"])
+def test_by_default_the_run_has_the_precision_in_which_a_cpu_is_quicker(
+    noisy, base, tmp_path, monkeypatch, quicker
+):
+    verdict(monkeypatch, +1.0)
+    asked = []
+    monkeypatch.setattr(adapt, "quicker_precision", lambda *of: asked.append(of) or quicker)
+    config = AdaptConfig(minutes=0.002, device="cpu", threads=1)
+    adapt.adapt(noisy, tmp_path / "new", str(base), config, quiet=True)
+    assert load_toml(tmp_path / "new" / "run" / "config.toml").training.precision == quicker
+    assert len(asked) == 1
+    adapt.adapt(noisy, tmp_path / "other", str(base), replace(config, precision="32-true"), quiet=True)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("slow", "quicker"), [(True, "32-true"), (False, "bf16-mixed")])
+def test_the_quicker_precision_is_measured_and_leaves_the_network_as_it_is(slow, quicker):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(1)
+
+        def forward(self, noisy):
+            if torch.is_autocast_enabled("cpu") is slow:
+                began = time.process_time()
+                while time.process_time() < began + 0.02:
+                    pass
+            return self.norm(noisy.unsqueeze(1)).squeeze(1)
+
+    network = Network()
+    before = copy.deepcopy(network.state_dict())
+    assert quicker_precision(network, RATE) == quicker
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_no_noise_is_cut_that_nobody_asked_for(noisy, base, tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ from miase.enhance import Enhancer
 from miase.errors import AudioError, CorpusError, TrainingError
 from miase.gate import Comparison, compare
 from miase.models import DCUNet
+from miase.parallel import quicker_precision
 from miase.pauses import cut_gaps, level_spread
 from miase.registry import resolve
 from miase.resampling import resample
@@ -126,6 +127,10 @@ def adapt(
     if config.threads:
         torch.set_num_threads(config.threads)
     before = Enhancer(load_pretrained(base), config.device)
+    if config.precision == "auto" and before.device.type == "cpu":
+        # The clock limits the run: in the quicker one it takes more steps.
+        precision = quicker_precision(before.model, before.sample_rate)
+        settings = replace(settings, training=replace(settings.training, precision=precision))
     found = audit(noisy_dir, before, quiet=quiet)
     on_audit(found)
     if reason := found.refusal():

@@ -206,8 +206,7 @@ class TrainingConfig:
         checkpoint_minutes: minutes between checkpoints, besides those at the end of each epoch.
         seed: seed of the weights, the excerpts and the noise.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
-            precisions.
+        precision: auto (bf16-mixed on a GPU that is fast at it, else 32-true) or one of Fabric's precisions.
         compile: compile the network with torch.compile.
         activation_checkpointing: keep little of what the layers computed and compute it again on the way
             back: less memory for more time.
@@ -414,8 +413,8 @@ class AdaptConfig:
         lr: highest learning rate of Adam.
         seed: of the excerpts and the noise.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto (bf16-mixed where the device is fast at it, else 32-true) or one of Fabric's
-            precisions; bf16-mixed makes more steps of the same minutes on processors with AMX.
+        precision: auto (bf16-mixed where the device is measured to be quicker at it, else 32-true) or one of
+            Fabric's precisions.
         threads: threads of the CPU; 0 leaves the choice to torch.
     """
 

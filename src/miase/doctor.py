@@ -13,7 +13,8 @@ import torch
 import miase
 from miase.checkpoint import load_pretrained
 from miase.errors import WeightsError
-from miase.registry import available, resolve
+from miase.parallel import quicker_precision
+from miase.registry import DEFAULT, available, resolve
 
 PACKAGES = ("numpy", "soundfile", "soxr", "safetensors", "lightning-fabric", "cyclopts")
 EXTRAS = ("pesq", "pystoi", "onnxruntime", "pyroomacoustics", "tensorboard", "fastapi", "uvicorn")
@@ -54,6 +55,9 @@ def examine() -> Iterator[Check]:
         try:
             model = load_pretrained(resolve(name))
             yield Check(f"model {name}", True, f"{model.config.name}, {model.sample_rate} Hz")
+            if name == DEFAULT:
+                precision = quicker_precision(model, model.sample_rate)
+                yield Check("precision", True, f"{precision} is the quicker one on this CPU")
         except WeightsError as error:
             yield Check(f"model {name}", False, str(error))
     if not available():

@@ -19,6 +19,8 @@ from miase.config import TrainingConfig
 from miase.errors import ConfigError
 
 SETTLE_SECONDS = 1.0  # far more than a thread needs to end what it is at
+QUICKER = 0.8  # of the time in float32: what is less than a fifth is not worth the rounding
+TURNS = 3  # the first of which prepares what the others use
 
 
 def make_fabric(settings: TrainingConfig) -> Fabric:
@@ -51,6 +53,32 @@ def make_fabric(settings: TrainingConfig) -> Fabric:
         ) from error
     fabric.launch()
     return fabric
+
+
+def quicker_precision(network: nn.Module, sample_rate: int) -> str:
+    """bf16-mixed where this CPU learns in it in clearly less time than in 32-true, which it is otherwise.
+
+    Measured, by turns, forth and back through the network itself: with instructions for bfloat16 (AMX or
+    AVX-512 BF16) it takes half of the time or two thirds, without them several times as long. The network
+    stays as it is.
+
+    Args:
+        network: (batch, time) -> (batch, time), on the CPU.
+        sample_rate: in Hz; a second of sound goes through.
+    """
+    noisy = 0.1 * torch.randn(2, sample_rate, generator=torch.Generator().manual_seed(0))
+    parameters = list(network.parameters())
+    was_training = network.training
+    network.eval()  # the statistics of the norms stay
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for rounded in [False, True] * TURNS:
+        began = time.process_time()
+        with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            estimate = network(noisy)
+            torch.autograd.grad(estimate.float().square().sum(), parameters, allow_unused=True)
+        seconds[rounded].append(time.process_time() - began)
+    network.train(was_training)
+    return "bf16-mixed" if min(seconds[True]) < QUICKER * min(seconds[False]) else "32-true"
 
 
 def agreed(fabric: Fabric, is_so: bool) -> bool:
