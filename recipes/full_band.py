@@ -2,17 +2,15 @@
 
     python recipes/full_band.py START OUT [--times 3]
 
-Frames of as many seconds have three times as many frequencies, and the layers, which go along frequency as
-along time, take them as they are. Where the sound ends with the other model's band, the mean power over its
-frequencies is a third, which the first layer's weights make up for. What to do above has to be learned.
+The weights are the same, in a network of more frequencies (`miase.models.rebuilt.widened`); `miase enhance
+--high-band hear` makes the same of any model while it runs.
 """
 
 import argparse
 from pathlib import Path
 
-from rebuilt import rebuilt
-
 from miase.checkpoint import load_pretrained, save_pretrained
+from miase.models.rebuilt import widened
 from miase.registry import resolve
 
 
@@ -25,14 +23,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--times", type=int, default=3, help="the new rate over the old one")
     arguments = parser.parse_args()
-    times: int = arguments.times
-    start = load_pretrained(resolve(arguments.start))
-    rates = ("sample_rate", "n_fft", "hop_length")
-    wide = rebuilt(start, **{name: times * getattr(start.config, name) for name in rates})
-    first = wide.encoder[0].conv
-    first.weight_real.data /= times**0.5
-    first.weight_imag.data /= times**0.5
-    save_pretrained(wide, arguments.out)
+    save_pretrained(widened(load_pretrained(resolve(arguments.start)), arguments.times), arguments.out)
 
 
 if __name__ == "__main__":

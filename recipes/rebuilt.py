@@ -9,12 +9,10 @@ then hears more of the recording at once (40).
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 from miase.checkpoint import load_pretrained, save_pretrained
-from miase.models import DCUNet, build_model
+from miase.models.rebuilt import rebuilt
 from miase.registry import resolve
 
 
@@ -33,13 +31,6 @@ def main() -> None:
     start, out = arguments.pop("start"), arguments.pop("out")
     settings = {name: value for name, value in arguments.items() if value is not None}
     save_pretrained(rebuilt(load_pretrained(resolve(start)), **settings), out)
-
-
-def rebuilt(model: DCUNet, **settings: Any) -> DCUNet:
-    """The weights of a model in a network that differs from its own in these settings."""
-    network = build_model(dataclasses.replace(model.config, **settings))
-    network.load_state_dict(model.state_dict())
-    return network
 
 
 if __name__ == "__main__":

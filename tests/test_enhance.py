@@ -9,6 +9,7 @@ from torch import nn
 from miase import AudioError, ConfigError, EnhanceConfig, Enhancer
 from miase.config import ModelConfig
 from miase.models import build_model
+from miase.models.rebuilt import widened
 from miase.streamer import take_away
 from signals import speech_like, white
 
@@ -73,7 +74,7 @@ def test_strength_zero_gives_the_input_to_the_bit(enhancer, sample_rate):
 
 
 @pytest.mark.parametrize("sample_rate", [RATE, 22050])
-@pytest.mark.parametrize("high_band", ["follow", "drop"])
+@pytest.mark.parametrize("high_band", ["follow", "drop", "hear"])
 def test_taking_the_noise_away_later_gives_the_same_to_the_bit(enhancer, sample_rate, high_band):
     x = np.stack([noisy(1.0, sample_rate, seed) for seed in (0, 1)])
     blocks = np.array_split(x, 5, axis=1)
@@ -119,7 +120,8 @@ def level_db(x):
 
 
 @pytest.mark.parametrize(
-    ("high_band", "low", "high"), [("keep", -6, -1), ("drop", -200, -60), ("follow", -200, -60)]
+    ("high_band", "low", "high"),
+    [("keep", -6, -1), ("drop", -200, -60), ("follow", -200, -60), ("hear", -200, -60)],
 )
 def test_the_band_above_the_model(silencer, high_band, low, high):
     """A silencing model on a tone above its Nyquist frequency, with a little noise in its own upper band."""
@@ -129,9 +131,27 @@ def test_the_band_above_the_model(silencer, high_band, low, high):
     assert low < level_db(left) < high
 
 
-def test_following_keeps_the_high_band_where_nothing_is_removed(identity):
+@pytest.mark.parametrize("high_band", ["follow", "hear"])
+def test_the_high_band_stays_where_nothing_is_removed(identity, high_band):
     x = tone(9000, 2.0, 44100) + 0.1 * tone(3000, 2.0, 44100)
-    assert abs(level_db(identity.enhance(x, 44100)) - level_db(x)) < 0.1
+    estimate = identity.enhance(x, 44100, EnhanceConfig(high_band=high_band))
+    assert abs(level_db(estimate) - level_db(x)) < 0.1
+
+
+@pytest.mark.parametrize(("sample_rate", "times"), [(RATE, 1), (RATE + 1, 2), (20_000, 3), (96_000, 6)])
+def test_hearing_the_high_band_is_the_same_weights_at_the_rate_that_holds_it(enhancer, sample_rate, times):
+    x = noisy(1.0, sample_rate)
+    heard = enhancer.enhance(x, sample_rate, EnhanceConfig(high_band="hear"))
+    wide = Enhancer(widened(enhancer.model, times), "cpu")
+    assert wide.sample_rate == times * RATE <= 48_000
+    np.testing.assert_array_equal(heard, wide.enhance(x, sample_rate))
+
+
+def test_a_stream_hears_the_high_band_as_a_file_does(enhancer):
+    x, config = noisy(2.0, 20_000), EnhanceConfig(high_band="hear")
+    stream = enhancer.streamer(20_000, 1, config)
+    parts = [stream.feed(block) for block in np.array_split(x, 7)] + [stream.flush()]
+    np.testing.assert_allclose(np.concatenate(parts), enhancer.enhance(x, 20_000, config), atol=1e-4)
 
 
 def test_a_long_sound_in_blocks_is_what_the_model_gives_for_the_whole(enhancer):

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from miase import ConfigError, Enhancer, WeightsError, cli
+from miase import ConfigError, EnhanceConfig, Enhancer, WeightsError, cli
 from miase.checkpoint import save_pretrained
 from miase.registry import resolve
 from signals import speech_like
@@ -100,6 +100,8 @@ def test_misuse_is_refused(exported, tmp_path, capsys):
         export_onnx("default", exported)
     with pytest.raises(ConfigError, match=r"\.onnx"):
         export_onnx("default", tmp_path / "a.bin")
+    with pytest.raises(ConfigError, match="default-48k"):
+        OnnxEnhancer(exported).streamer(44100, config=EnhanceConfig(high_band="hear"))
     with pytest.raises(ConfigError, match="lookahead"):
         OnnxEnhancer(exported).streamer(16000, lookahead=0.1)
     (tmp_path / "no.onnx").write_bytes(b"nothing")

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import butter, sosfilt
 
-from miase import Enhancer
+from miase import EnhanceConfig, Enhancer
 from miase.audio import load
 from miase.checkpoint import read_card, read_config, sha256
 from miase.corpus import CorpusOptions, make_corpus
 from miase.manifest import read_manifest
 from miase.metrics import score
 from miase.registry import _WEIGHTS, available, resolve
+from miase.resampling import resample
+from signals import white
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -47,6 +50,22 @@ def test_a_card_says_what_users_must_know(name):
         "Known failures",
     ):
         assert word in card
+
+
+def test_the_high_band_is_heard_and_the_rest_stays_as_it_was(enhancer):
+    """Hiss above the model's band, which what lies below says nothing of."""
+    clean, sample_rate = load(ROOT / "examples" / "clean.flac")
+    clean = resample(clean, sample_rate, 48_000)
+    hiss = sosfilt(
+        butter(8, 9000, "high", fs=48_000, output="sos"), 0.03 * white(clean.shape[1] / 48_000, 48_000)
+    )
+    noisy = (clean + hiss).astype(np.float32)
+    followed = enhancer.enhance(noisy, 48_000)
+    heard = enhancer.enhance(noisy, 48_000, EnhanceConfig(high_band="hear"))
+    assert score(followed[0], clean[0], 48_000, ["si_sdr"])["si_sdr"] < 15
+    assert score(heard[0], clean[0], 48_000, ["si_sdr"])["si_sdr"] > 28
+    at_rate = [resample(x, 48_000, sample_rate)[0] for x in (heard, followed)]
+    assert score(*at_rate, sample_rate, ["si_sdr"])["si_sdr"] > 25
 
 
 def test_the_bundled_example_comes_out_better(enhancer):

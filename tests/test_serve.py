@@ -444,7 +444,7 @@ def test_a_header_cannot_promise_more_than_there_is(server):
         ({"strength": "much"}, "strength is 'much'"),
         ({"atten_lim": -1}, "atten_lim is -1.0"),
         ({"atten_lim": "inf"}, "atten_lim is inf"),
-        ({"high_band": "lift"}, "follow, keep or drop"),
+        ({"high_band": "lift"}, "follow, keep, drop, hear"),
         ({"shifts": 2.5}, "shifts is 2.5; it must be a whole number from 1 to 8"),
         ({"shifts": 9}, "a whole number from 1 to 8"),
         ({"shifts": "inf"}, "a whole number from 1 to 8"),

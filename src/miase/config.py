@@ -7,13 +7,15 @@ Every value is checked when its dataclass is made.
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
 from miase.errors import ConfigError
 
 MOST_SHIFTS = 64
+HighBand = Literal["follow", "keep", "drop", "hear"]
+HIGH_BANDS: tuple[str, ...] = get_args(HighBand)
 CODEC_NAMES = ("mulaw", "alaw", "pcm8", "adpcm", "gsm", "mp3", "vorbis", "opus")
 
 
@@ -369,7 +371,8 @@ class EnhanceConfig:
         atten_lim: largest attenuation, in dB; by default there is no limit.
         high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow
             lowers it by as much as the model lowers the upper half of its own band; keep leaves it; drop
-            removes it.
+            removes it; hear has the model enhance it, too: the same weights at up to 48 kHz, which takes as
+            many times as long as the rate is higher.
         shifts: passes over the sound, each begun at another place of the network's grid, whose mean is the
             estimate: better, and each costs as much as the first.
         segment: seconds enhanced at once by what takes whole signals only: ONNX models, and models whose
@@ -379,7 +382,7 @@ class EnhanceConfig:
 
     strength: float = 1.0
     atten_lim: Annotated[float | None, Parameter(name="--atten-lim")] = None
-    high_band: Literal["follow", "keep", "drop"] = "follow"
+    high_band: HighBand = "follow"
     shifts: int = 1
     segment: float = 16.0
     overlap: float = 2.0
@@ -387,9 +390,7 @@ class EnhanceConfig:
     def __post_init__(self) -> None:
         require(0 <= self.strength <= 1, "strength", self.strength, "from 0 to 1")
         require(self.atten_lim is None or self.atten_lim >= 0, "atten_lim", self.atten_lim, "0 dB or more")
-        require(
-            self.high_band in ("follow", "keep", "drop"), "high_band", self.high_band, "follow, keep or drop"
-        )
+        require(self.high_band in HIGH_BANDS, "high_band", self.high_band, ", ".join(HIGH_BANDS))
         require(1 <= self.shifts <= MOST_SHIFTS, "shifts", self.shifts, f"1 to {MOST_SHIFTS}")
         require(self.segment > 0, "segment", self.segment, "above 0 s")
         require(self.overlap >= 0, "overlap", self.overlap, "0 s or more")

@@ -1,5 +1,6 @@
 """The engine of ``enhance``: a model, a stream of blocks, one file."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from miase.config import EnhanceConfig, ModelConfig
 from miase.errors import AudioError, ConfigError
 from miase.models import DCUNet
 from miase.models.inference import FusedNetwork
+from miase.models.rebuilt import widened
 from miase.registry import DEFAULT, resolve
 from miase.shifts import shifted
 from miase.sounds import Samples
@@ -26,6 +28,7 @@ from miase.writing import writer_for
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
 
 FADE_SECONDS = 0.1
+FULL_BAND_RATE = 48000
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}  # of the convolutions
 
 
@@ -60,6 +63,8 @@ class Enhancer:
         self.device = _device(device)
         self.model = model.eval().to(self.device)
         self.sample_rate = model.sample_rate
+        self.precision = precision
+        self._wider: dict[int, Enhancer] = {}
         self._network = FusedNetwork(self.model, PRECISIONS[precision])
         if precision != "32-true" and not self._network.streamable:
             raise ConfigError(
@@ -221,6 +226,11 @@ class Enhancer:
     ) -> Streamer:
         """See `streamer`; what is not live goes in larger pieces."""
         config = config or EnhanceConfig()
+        if (times := self._times(sample_rate, config)) > 1:
+            wider = self._at(times)
+            return wider._streamer(
+                sample_rate, n_channels, config, live=live, lookahead=lookahead, gives_noise=gives_noise
+            )
         if not self._network.streamable and lookahead is not None:
             raise ConfigError("this model hears whole recordings (window_frames is 0): it has no lookahead")
         piece, n_windows, frames = self.model.frame_stride, 1, None
@@ -241,6 +251,18 @@ class Enhancer:
 
         opener = shifted(open_stream, config.shifts, self.model.frame_stride, self.model.config.hop_length)
         return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
+
+    def _times(self, sample_rate: int, config: EnhanceConfig) -> int:
+        """How many times its own rate the model is to have."""
+        if config.high_band != "hear":
+            return 1
+        return min(FULL_BAND_RATE // self.sample_rate, math.ceil(sample_rate / self.sample_rate))
+
+    def _at(self, times: int) -> "Enhancer":
+        """The same weights at a multiple of the rate."""
+        if times not in self._wider:
+            self._wider[times] = Enhancer(widened(self.model, times), str(self.device), self.precision)
+        return self._wider[times]
 
     def _whole(self, samples: Samples) -> Samples:
         """A whole signal through the model, (time,) -> (time,)."""

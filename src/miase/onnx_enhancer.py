@@ -63,6 +63,11 @@ class OnnxEnhancer(Enhancer):
                 "an ONNX model takes whole segments and has no lookahead; use the torch backend"
             )
         config = config or EnhanceConfig()
+        if self._times(sample_rate, config) > 1:
+            raise ConfigError(
+                "an ONNX model has one rate and cannot hear above it: choose another high_band, export "
+                "default-48k, or use the torch backend"
+            )
         segmentation = self._segmentation(config, self._config)
         frame_stride = MODELS[self._config.name].frame_stride
 

@@ -145,7 +145,7 @@ def _noise_of(original: Samples, streams: Samples, config: EnhanceConfig) -> Sam
         estimate, in_band, cut = streams.reshape(3, n_channels, -1)
         removed = in_band - estimate
         above = original - in_band
-        if config.high_band == "follow":
+        if config.high_band in ("follow", "hear"):  # what is heard lies in the model's band
             removed = removed + np.clip(cut, 0, 1) * above
         elif config.high_band == "drop":
             removed = removed + above

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
-from miase.config import EnhanceConfig
+from miase.config import HIGH_BANDS, EnhanceConfig
 from miase.service.archive import stream_archive
 from miase.service.jobs import LIVE, Job, Jobs, events, refusal_of
 from miase.service.orders import MOST_SHIFTS, make_config, read_order
@@ -46,7 +46,7 @@ _FIELDS: dict[str, Any] = {
         "description": "largest attenuation, in dB; by default no limit",
     },
     "high_band": {
-        "type": "string", "enum": ["follow", "keep", "drop"], "default": "follow",
+        "type": "string", "enum": list(HIGH_BANDS), "default": "follow",
         "description": "what becomes of the sound above the model's band",
     },
     "shifts": {
