@@ -3,7 +3,7 @@
     python recipes/full_band.py START OUT [--times 3]
 
 The weights are the same, in a network of more frequencies (`miase.models.rebuilt.widened`); `miase enhance
---high-band hear` makes the same of any model while it runs.
+--high-band hear` hears by them, too, what lies above the band of any model.
 """
 
 import argparse

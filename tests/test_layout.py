@@ -34,7 +34,7 @@ ROWS = [
     },
     {"corpus", "dataset", "objectives", "checkpoint", "judge", "matching"},
     {"streamer", "streaming"},
-    {"shifts"},
+    {"shifts", "full_band"},
     {"cleanest", "enhance", "health", "onthefly", "parallel", "plan", "schedule"},
     {"onnx_enhancer", "learner", "examples"},
     {"card", "resume", "training_log", "audit"},

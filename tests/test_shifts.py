@@ -122,6 +122,16 @@ def test_an_evaluated_name_may_ask_for_passes(enhancer, tmp_path):
     np.testing.assert_array_equal(load_system(name)(x, RATE), enhancer.enhance(x, RATE))
 
 
+@pytest.mark.parametrize("ending", ["@hear@2", "@2@hear"])
+def test_an_evaluated_name_may_ask_for_the_high_band(enhancer, tmp_path, ending):
+    enhancer.save_pretrained(tmp_path / "model")
+    name = str(tmp_path / "model")
+    assert describe_system(name + ending) == describe_system(name) | {"shifts": "2", "high_band": "hear"}
+    x = noisy(1)[None]
+    expected = enhancer.enhance(x, 2 * RATE, EnhanceConfig(shifts=2, high_band="hear"))
+    np.testing.assert_allclose(load_system(name + ending)(x, 2 * RATE), expected, atol=1e-6)
+
+
 def test_a_folder_whose_name_ends_like_that_keeps_its_name(enhancer, tmp_path):
     enhancer.save_pretrained(tmp_path / "model@3")
     assert "shifts" not in describe_system(str(tmp_path / "model@3"))

@@ -371,8 +371,8 @@ class EnhanceConfig:
         atten_lim: largest attenuation, in dB; by default there is no limit.
         high_band: what becomes of the sound above the model's band, for inputs of a higher rate: follow
             lowers it by as much as the model lowers the upper half of its own band; keep leaves it; drop
-            removes it; hear has the model enhance it, too: the same weights at up to 48 kHz, which takes as
-            many times as long as the rate is higher.
+            removes it; hear does as follow, and has the model's weights take away the noise that they hear
+            in what is left, at up to 48 kHz, which takes up to four times as long.
         shifts: passes over the sound, each begun at another place of the network's grid, whose mean is the
             estimate: better, and each costs as much as the first.
         segment: seconds enhanced at once by what takes whole signals only: ONNX models, and models whose

@@ -1,7 +1,7 @@
 """The engine of ``enhance``: a model, a stream of blocks, one file."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from miase.audio import BLOCK_SECONDS, SoundReader
 from miase.checkpoint import load_pretrained, save_pretrained
 from miase.config import EnhanceConfig, ModelConfig
 from miase.errors import AudioError, ConfigError
+from miase.full_band import FullBandStream
 from miase.models import DCUNet
 from miase.models.inference import FusedNetwork
 from miase.models.rebuilt import widened
@@ -26,6 +27,7 @@ from miase.streaming import ModelStream, SegmentedModelStream
 from miase.writing import writer_for
 
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
+Opener = Callable[[bool], ChannelStream]
 
 FADE_SECONDS = 0.1
 FULL_BAND_RATE = 48000
@@ -226,11 +228,15 @@ class Enhancer:
     ) -> Streamer:
         """See `streamer`; what is not live goes in larger pieces."""
         config = config or EnhanceConfig()
+        opener, model_rate = self._opener(config, live, lookahead), self.sample_rate
         if (times := self._times(sample_rate, config)) > 1:
-            wider = self._at(times)
-            return wider._streamer(
-                sample_rate, n_channels, config, live=live, lookahead=lookahead, gives_noise=gives_noise
-            )
+            wide = self._at(times)
+            opener = _full_band(opener, wide._opener(config, live, lookahead), model_rate, wide.sample_rate)
+            model_rate = wide.sample_rate
+        return Streamer(sample_rate, model_rate, n_channels, config, opener, gives_noise=gives_noise)
+
+    def _opener(self, config: EnhanceConfig, live: bool, lookahead: float | None) -> Opener:
+        """What makes the stream of a channel at the model's rate, with one output or with three."""
         if not self._network.streamable and lookahead is not None:
             raise ConfigError("this model hears whole recordings (window_frames is 0): it has no lookahead")
         piece, n_windows, frames = self.model.frame_stride, 1, None
@@ -249,8 +255,7 @@ class Enhancer:
             segmentation = self._segmentation(config, self.model.config)
             return SegmentedModelStream(self._whole, self.model.stft, *segmentation, with_cut=with_cut)
 
-        opener = shifted(open_stream, config.shifts, self.model.frame_stride, self.model.config.hop_length)
-        return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
+        return shifted(open_stream, config.shifts, self.model.frame_stride, self.model.config.hop_length)
 
     def _times(self, sample_rate: int, config: EnhanceConfig) -> int:
         """How many times its own rate the model is to have."""
@@ -281,6 +286,10 @@ class Enhancer:
         segment = max(1, round(config.segment * self.sample_rate / grid)) * grid
         context = max(1, round(config.overlap * self.sample_rate / grid)) * grid if config.overlap else 0
         return segment, context, min(round(FADE_SECONDS * self.sample_rate), 2 * context)
+
+
+def _full_band(narrow: Opener, wide: Opener, narrow_rate: int, wide_rate: int) -> Opener:
+    return lambda with_cut: FullBandStream(narrow(True), wide(with_cut), narrow_rate, wide_rate)
 
 
 def _through(streamer: Streamer, blocks: Iterable[Samples]) -> Iterator[Samples]:

@@ -9,13 +9,13 @@ import torch
 
 from miase.config import EnhanceConfig, ModelConfig
 from miase.config_file import from_dict
-from miase.enhance import Enhancer
+from miase.enhance import Enhancer, Opener
 from miase.errors import ConfigError, WeightsError
 from miase.models import MODELS
 from miase.shifts import shifted
 from miase.sounds import Samples
 from miase.stft import Stft
-from miase.streamer import ChannelStream, Streamer
+from miase.streamer import ChannelStream
 from miase.streaming import SegmentedModelStream
 
 METADATA_KEY = "miase"  # of the network's configuration
@@ -48,25 +48,10 @@ class OnnxEnhancer(Enhancer):
         """Not to be had from an exported model."""
         raise WeightsError("an exported model cannot be saved as weights; copy its file")
 
-    def _streamer(
-        self,
-        sample_rate: int,
-        n_channels: int,
-        config: EnhanceConfig | None,
-        *,
-        live: bool,
-        lookahead: float | None = None,
-        gives_noise: bool = False,
-    ) -> Streamer:
+    def _opener(self, config: EnhanceConfig, live: bool, lookahead: float | None) -> Opener:
         if lookahead is not None:
             raise ConfigError(
                 "an ONNX model takes whole segments and has no lookahead; use the torch backend"
-            )
-        config = config or EnhanceConfig()
-        if self._times(sample_rate, config) > 1:
-            raise ConfigError(
-                "an ONNX model has one rate and cannot hear above it: choose another high_band, export "
-                "default-48k, or use the torch backend"
             )
         segmentation = self._segmentation(config, self._config)
         frame_stride = MODELS[self._config.name].frame_stride
@@ -74,8 +59,13 @@ class OnnxEnhancer(Enhancer):
         def open_stream(with_cut: bool) -> ChannelStream:
             return SegmentedModelStream(self._whole, self._stft, *segmentation, with_cut=with_cut)
 
-        opener = shifted(open_stream, config.shifts, frame_stride, self._config.hop_length)
-        return Streamer(sample_rate, self.sample_rate, n_channels, config, opener, gives_noise=gives_noise)
+        return shifted(open_stream, config.shifts, frame_stride, self._config.hop_length)
+
+    def _at(self, times: int) -> Enhancer:
+        raise ConfigError(
+            "an ONNX model has one rate and cannot hear above it: choose another high_band, export "
+            "default-48k, or use the torch backend"
+        )
 
     def _whole(self, samples: Samples) -> Samples:
         estimate: Samples = self._session.run(None, {"noisy": samples[None]})[0][0]

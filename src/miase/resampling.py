@@ -73,3 +73,15 @@ class StreamResampler:
             return block
         frames = np.ascontiguousarray(block.T, dtype=np.float32)
         return np.ascontiguousarray(self._stream.resample_chunk(frames, last=last).T)
+
+
+def resampling_delay(source_rate: int, target_rate: int) -> float:
+    """Seconds that a resampler holds back, at most."""
+    resampler = StreamResampler(source_rate, target_rate, 1)
+    step = max(1, source_rate // 100)
+    silence = np.zeros((1, step), np.float32)
+    given, longest = 0, 0.0
+    for i in range(1, 101):
+        longest = max(longest, i * step / source_rate - given / target_rate)
+        given += resampler.process(silence).shape[1]
+    return longest

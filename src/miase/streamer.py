@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from miase.config import EnhanceConfig
 from miase.errors import AudioError
-from miase.resampling import StreamResampler
+from miase.resampling import StreamResampler, resampling_delay
 from miase.sounds import Samples, check_finite
 
 MOST_CHANNELS = 64  # an array with more is taken for one of shape (time, channel)
@@ -70,7 +70,9 @@ class Streamer:
         self._flat = False  # whether the blocks are (time,)
         self.latency_seconds = self._channels[0].latency / model_rate
         if with_cut:
-            self.latency_seconds += _delay(sample_rate, model_rate) + _delay(model_rate, sample_rate)
+            self.latency_seconds += resampling_delay(sample_rate, model_rate) + resampling_delay(
+                model_rate, sample_rate
+            )
 
     def feed(self, block: NDArray[np.floating]) -> Samples:
         """Take the next samples and give the estimates that are complete.
@@ -145,7 +147,7 @@ def _noise_of(original: Samples, streams: Samples, config: EnhanceConfig) -> Sam
         estimate, in_band, cut = streams.reshape(3, n_channels, -1)
         removed = in_band - estimate
         above = original - in_band
-        if config.high_band in ("follow", "hear"):  # what is heard lies in the model's band
+        if config.high_band in ("follow", "hear"):  # what is heard is below the model's rate
             removed = removed + np.clip(cut, 0, 1) * above
         elif config.high_band == "drop":
             removed = removed + above
@@ -181,15 +183,3 @@ def checked(array: NDArray[np.floating], sample_rate: int, *, empty: bool = Fals
     samples = np.atleast_2d(array).astype(np.float32)
     check_finite(samples, "array", sample_rate)
     return samples
-
-
-def _delay(source_rate: int, target_rate: int) -> float:
-    """Seconds that a resampler holds back, at most."""
-    resampler = StreamResampler(source_rate, target_rate, 1)
-    step = max(1, source_rate // 100)
-    silence = np.zeros((1, step), np.float32)
-    given, longest = 0, 0.0
-    for i in range(1, 101):
-        longest = max(longest, i * step / source_rate - given / target_rate)
-        given += resampler.process(silence).shape[1]
-    return longest

@@ -1,18 +1,21 @@
 """What `evaluate -m` takes: a name or folder becomes a system, a function of noisy samples.
 
-A model's name may end with @ and a number: passes over the sound, as `EnhanceConfig.shifts` asks for.
+A model's name may end with @ and a number, passes over the sound as `EnhanceConfig.shifts` asks for, and with
+@ and what becomes of the band above it, as `EnhanceConfig.high_band` has it: default@hear@4.
 A system maps noisy samples (channel, time) and their rate in Hz to an estimate of the same shape. It is one
 of our models, a classical method, or a tool of others that is installed.
 """
 
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from miase.checkpoint import load_pretrained, read_config
 from miase.classical import CLASSICAL
-from miase.config import EnhanceConfig
+from miase.config import HIGH_BANDS, EnhanceConfig, HighBand
 from miase.enhance import Enhancer
 from miase.errors import EvaluationError, WeightsError
 from miase.peers import PEERS, System
@@ -24,8 +27,8 @@ def describe_system(name: str) -> dict[str, str]:
     """What a report says of a system, so that another can tell whether theirs is the same.
 
     Args:
-        name: a packaged model or a folder of one, with @N for N shifts; a classical method; or a tool of
-            others.
+        name: a packaged model or a folder of one, with @N for N shifts and @hear for the band above it; a
+            classical method; or a tool of others.
 
     Raises:
         WeightsError: there is no system of that name, or its folder holds no readable model.
@@ -57,7 +60,7 @@ def describe_system(name: str) -> dict[str, str]:
         "network": config.name,
         "sample_rate": f"{config.sample_rate} Hz",
         "weights_sha256": digest,
-    } | ({} if how.shifts == 1 else {"shifts": str(how.shifts)})
+    } | {key: str(value) for key, value in asdict(how).items() if value != getattr(EnhanceConfig(), key)}
 
 
 def load_system(name: str, device: str = "cpu") -> System:
@@ -85,8 +88,15 @@ def check_estimate(estimate: Samples, noisy: Samples, name: str) -> Samples:
 
 
 def _model_and_how(name: str) -> tuple[str, EnhanceConfig]:
-    """default@4 -> default, with 4 shifts; a folder that is there keeps its name."""
-    model, mark, shifts = name.rpartition("@")
-    if not mark or not shifts.isdecimal() or Path(name).is_dir():
-        return name, EnhanceConfig()
-    return model, EnhanceConfig(shifts=int(shifts))
+    """default@hear@4 -> default, its high band heard and 4 shifts; a folder that is there keeps its name."""
+    how = EnhanceConfig()
+    while not Path(name).is_dir():
+        model, mark, what = name.rpartition("@")
+        if mark and what.isdecimal():
+            how = replace(how, shifts=int(what))
+        elif mark and what in HIGH_BANDS:
+            how = replace(how, high_band=cast("HighBand", what))
+        else:
+            break
+        name = model
+    return name, how

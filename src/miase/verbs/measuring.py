@@ -41,8 +41,9 @@ def evaluate(
     enhanced: Path
         folders of estimates.
     model: str
-        systems to run: models as for enhance, NAME@4 for 4 shifts; low_pass, spectral_subtraction, wiener,
-        log_mmse; or, where they are installed, noisereduce, rnnoise, deepfilternet, webrtc.
+        systems to run: models as for enhance, NAME@4 for 4 shifts, NAME@hear for the high band; low_pass,
+        spectral_subtraction, wiener, log_mmse; or, where they are installed, noisereduce, rnnoise,
+        deepfilternet, webrtc.
     metrics: str
         which, instead of the usual ones; dnsmos stands for its four.
     out: Path
