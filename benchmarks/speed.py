@@ -33,7 +33,7 @@ from miase.writing import SoundWriter
 ROOT = Path(__file__).parents[1]
 PUBLISHED = {"sample_rate": 48000, "n_fft": 3072, "hop_length": 768, "n_blocks": 6}
 PACKAGES = ("torch", "numpy", "onnxruntime", "soundfile", "soxr")
-N_WINDOWS = 2  # as Enhancer has it for files
+N_WINDOWS = 1  # of 256 frames at once, as Enhancer has it for files
 
 
 def main() -> None:
