@@ -127,14 +127,14 @@ def adapt(
     if config.threads:
         torch.set_num_threads(config.threads)
     before = Enhancer(load_pretrained(base), config.device)
-    if config.precision == "auto" and before.device.type == "cpu":
-        # The clock limits the run: in the quicker one it takes more steps.
-        precision = quicker_precision(before.model, before.sample_rate)
-        settings = replace(settings, training=replace(settings.training, precision=precision))
     found = audit(noisy_dir, before, quiet=quiet)
     on_audit(found)
     if reason := found.refusal():
         raise CorpusError(f"{noisy_dir} cannot serve to adapt a model: {reason}")
+    if config.precision == "auto" and before.device.type == "cpu":
+        # The clock limits the run: in the quicker one it takes more steps.
+        precision = quicker_precision(before.model, before.sample_rate)
+        settings = replace(settings, training=replace(settings.training, precision=precision))
     state |= {"audit": dict(found.facts()), "warnings": [*found.warnings()]}
     _write_state(out, state)
     if not (out / CARD_NAME).exists():
