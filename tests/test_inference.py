@@ -11,7 +11,7 @@ from miase.models import MODELS, build_model
 from miase.models.attention import attend
 from miase.models.grouped import GroupedBottleneck
 from miase.models.inference import FusedNetwork, estimate_once
-from miase.models.recurrence import recurrent_states
+from miase.models.recurrence import logistic_weights, recurrent_states
 from miase.streaming import ModelStream
 
 SMALL = {
@@ -158,21 +158,34 @@ def test_transformers_side_by_side_have_the_gradients_of_each(name):
 def test_the_way_back_of_the_recurrence_is_that_of_finite_differences():
     inputs = torch.randn(2, 3, 4, 15, dtype=torch.float64, requires_grad=True)
     from_state = torch.randn(2, 5, 15, dtype=torch.float64, requires_grad=True)
-    bias = torch.cat((torch.zeros(2, 1, 10), torch.randn(2, 1, 5)), dim=-1).double().requires_grad_()
+    bias = torch.randn(2, 1, 15, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(recurrent_states, (inputs, from_state, bias))
 
 
-@pytest.mark.parametrize("n_steps", [3, 12, 13, 49, 129])
-def test_attention_is_torchs_own(n_steps):
-    q, k, v = torch.randn(3, 5, 4, n_steps, 8).unbind(0)
-    expected = nn.functional.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(attend(q, k, v), expected)
-    torch.testing.assert_close(attend(q.requires_grad_(), k, v), expected)
+def test_the_recurrence_is_torchs_own():
+    gru = nn.GRU(5, 5, batch_first=True).double()
+    x = torch.randn(4, 7, 5, dtype=torch.float64)  # (row, step, width)
+    with torch.no_grad():
+        weights = logistic_weights(gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)
+        inputs = torch.cat((x, torch.ones(4, 7, 1)), dim=-1).transpose(0, 1) @ weights.from_input
+        states = recurrent_states(inputs[None], weights.from_state[None], weights.state_bias.view(1, 1, -1))
+        torch.testing.assert_close(2 * states[0].transpose(0, 1) - 1, gru(x)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, 13, 49, 129])
+@pytest.mark.parametrize("size", [1, 8])  # scores of some units, and such as float32 has no powers for
+def test_attention_is_torchs_own(n_steps, size):
+    qkv = size * torch.randn(5, n_steps, 3, 4, 8)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).double()
+    expected = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).float()
+    tolerance = {"rtol": 1e-4 * size, "atol": 1e-4 * size}
+    torch.testing.assert_close(attend(qkv), expected, **tolerance)
+    torch.testing.assert_close(attend(qkv.requires_grad_()), expected, **tolerance)
 
 
 def test_the_way_back_of_attention_is_that_of_finite_differences():
-    q, k, v = (torch.randn(2, 2, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    assert torch.autograd.gradcheck(attend, (q, k, v))
+    qkv = torch.randn(2, 5, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(attend, (qkv,))
 
 
 @pytest.mark.parametrize("name", ["dcunet10_ctstm", "dcunet20"])

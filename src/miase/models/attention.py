@@ -1,6 +1,8 @@
 """Softmax attention (Vaswani et al. 2017) over few steps with narrow heads, and its way back.
 
-PyTorch's own takes up to twice the time for so few steps, and back again.
+PyTorch's own takes two to three times as long for heads of 8 channels. What is faster here: powers of two in
+place of those of e, products that have the steps along their last axis, no maximum taken out where none is
+needed, and weights that are kept for the way back and normed only after what they weigh.
 """
 
 import math
@@ -11,42 +13,65 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FEW_STEPS = 12  # up to which attention forth is faster in the open
-MOST_STEPS = 128  # up to which the weights are kept for the way back
+MOST_STEPS = 128  # up to which all scores stand in memory at once
+SAFE_SCORE = 100.0  # whose powers of two, and sums and products of them, are far from the ends of float32
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(width)) v, (row, head, step, width) each -> the same."""
-    n_steps = q.shape[2]
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
-    if learns and n_steps <= MOST_STEPS:
-        attended: Tensor = _AttentionAndBack.apply(q, k, v)  # type: ignore[no-untyped-call]
+def attend(qkv: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(width)) v.
+
+    Args:
+        qkv: (row, step, 3, head, width), q, k and v along the third axis.
+
+    Returns:
+        (row, step, head * width).
+    """
+    if qkv.shape[1] > MOST_STEPS:
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    if torch.is_grad_enabled() and qkv.requires_grad:
+        attended: Tensor = _AttentionAndBack.apply(qkv)  # type: ignore[no-untyped-call]
         return attended
-    if n_steps > FEW_STEPS:
-        return F.scaled_dot_product_attention(q, k, v)
-    weights = _unnormed_weights(q, k)
-    return (weights @ v) / weights.sum(-1, keepdim=True)
+    return _attend(qkv)[0]
 
 
-def _unnormed_weights(q: Tensor, k: Tensor) -> Tensor:
-    scores = q.div(math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
-    return scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+def _attend(qkv: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What `attend` gives, and what the way back needs: q, k, v, W before it is normed, its norm, W v."""
+    n_rows, n_steps, _, n_heads, width = qkv.shape
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)  # (row * head, step, width) each
+    q *= math.log2(math.e) / math.sqrt(width)
+    scores = torch.bmm(q, k.transpose(1, 2))
+    least, most = torch.aminmax(scores)
+    if not (least > -SAFE_SCORE and most < SAFE_SCORE):
+        scores -= scores.amax(-1, keepdim=True)
+    weights = scores.exp2_()
+    norm = weights.sum(-1).reciprocal_().unsqueeze(1)
+    attended = torch.bmm(v.transpose(1, 2), weights.transpose(1, 2)).mul_(norm)  # (row * head, width, step)
+    by_step = attended.view(n_rows, n_heads * width, n_steps).transpose(1, 2).contiguous()
+    return by_step, (q, k, v, weights, norm, attended)
 
 
 class _AttentionAndBack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        weights = _unnormed_weights(q, k)
-        weights /= weights.sum(-1, keepdim=True)
-        attended = weights @ v
-        ctx.save_for_backward(q, k, v, weights, attended)
+    def forward(ctx: Any, qkv: Tensor) -> Tensor:
+        attended, kept = _attend(qkv)
+        ctx.n_heads = qkv.shape[3]
+        ctx.save_for_backward(*kept)
         return attended
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         """With W the weights and o what they gave, of the scores W (grad v' - sum over width of grad o)."""
-        q, k, v, weights, attended = ctx.saved_tensors
-        of_scores = (grad @ v.transpose(-1, -2)).sub_((grad * attended).sum(-1, keepdim=True)).mul_(weights)
-        of_scores /= math.sqrt(q.shape[-1])
-        return of_scores @ k, of_scores.transpose(-1, -2) @ q, weights.transpose(-1, -2) @ grad
+        q, k, v, weights, norm, attended = ctx.saved_tensors
+        n_rows, n_steps, _ = grad.shape
+        grad = grad.transpose(1, 2).contiguous().view_as(attended).mul(norm)
+        shared = (grad * attended).sum(1).unsqueeze(-1)
+        of_scores = torch.bmm(grad.transpose(1, 2), v.transpose(1, 2)).sub_(shared).mul_(weights)
+        of_qkv = grad.new_empty(3, *attended.shape)
+        torch.bmm(k.transpose(1, 2), of_scores.transpose(1, 2), out=of_qkv[0])
+        torch.bmm(q.transpose(1, 2), of_scores, out=of_qkv[1])
+        torch.bmm(grad, weights, out=of_qkv[2])
+        of_qkv[0] /= math.sqrt(q.shape[-1])
+        of_qkv[1] *= math.log(2)
+        return of_qkv.view(3, n_rows, ctx.n_heads, -1, n_steps).permute(1, 4, 0, 2, 3).contiguous()

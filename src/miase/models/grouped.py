@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from miase.models.attention import attend
-from miase.models.recurrence import recurrent_states
+from miase.models.recurrence import logistic_weights, recurrent_states
 from miase.models.transformer import (
     ComplexBottleneck,
     RealBottleneck,
@@ -57,21 +57,19 @@ class _FeedForward:
     """The recurrent feed-forward parts of all groups; both directions of all GRUs take a step at a time."""
 
     def __init__(self, layers: list[TransformerLayer]) -> None:
-        inner = 2 * layers[0].gru.hidden_size
-        directions = [(layer.gru, name) for layer in layers for name in ("", "_reverse")]
-        from_input, input_bias, from_state, state_bias = [], [], [], []
-        for gru, name in directions:
-            from_input.append(getattr(gru, f"weight_ih_l0{name}").T)
-            from_state.append(getattr(gru, f"weight_hh_l0{name}").T)
-            of_input, of_state = getattr(gru, f"bias_ih_l0{name}"), getattr(gru, f"bias_hh_l0{name}")
-            input_bias.append(of_input + F.pad(of_state[:inner], (0, len(of_state) - inner)))
-            state_bias.append(F.pad(of_state[inner:], (inner, 0)))
-        self.from_input = torch.cat((torch.stack(from_input), torch.stack(input_bias).unsqueeze(1)), dim=1)
-        self.from_state = torch.stack(from_state)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        units = [
+            logistic_weights(*(getattr(layer.gru, name + direction) for name in names))
+            for layer in layers
+            for direction in ("", "_reverse")
+        ]
+        from_input, from_state, state_bias = zip(*units, strict=True)
+        self.from_input, self.from_state = torch.stack(from_input), torch.stack(from_state)
         self.state_bias = torch.stack(state_bias).unsqueeze(1)
         out = [layer.feed_forward_out for layer in layers]
         self.out = torch.stack([half.T for linear in out for half in linear.weight.chunk(2, dim=1)])
         self.out_bias = torch.stack([linear.bias for linear in out])[:, None, None]
+        self.one_less = -torch.ones_like(self.state_bias[0, 0, :1])
 
     def __call__(self, x: Tensor) -> Tensor:
         """(group, row, step, width) -> the same."""
@@ -79,12 +77,14 @@ class _FeedForward:
         # (group * direction, step, row, width), the backward direction with its last step first.
         # A one beside each row takes the bias along.
         forth = x.transpose(1, 2)
-        both = x.new_ones(n_groups, 2, n_steps, n_rows, width + 1)
+        both = x.new_empty(n_groups, 2, n_steps, n_rows, width + 1)
+        both[..., width] = 1
         both[:, 0, ..., :width] = forth
         both[:, 1, ..., :width] = forth.flip(1)
         inputs = torch.bmm(both.view(2 * n_groups, -1, width + 1), self.from_input)
         inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
         states = recurrent_states(inputs, self.from_state, self.state_bias)
+        states = torch.add(self.one_less, states, alpha=2)  # from k to h
         outputs = torch.bmm(F.gelu(states).flatten(1, 2), self.out)
         forward, backward = outputs.view(n_groups, 2, n_steps, n_rows, width).unbind(1)
         result: Tensor = forward + backward.flip(1)
@@ -106,8 +106,7 @@ class _Layer:
         """(group, row, step, width) -> the same."""
         n_groups, n_rows, n_steps, width = x.shape
         qkv = self.qkv(x).view(n_groups * n_rows, n_steps, 3, self.n_heads, width // self.n_heads)
-        attended = attend(*qkv.permute(2, 0, 3, 1, 4)).transpose(1, 2).reshape(x.shape)
-        x = self.attention_norm(x + self.attention_out(attended))
+        x = self.attention_norm(x + self.attention_out(attend(qkv).view(x.shape)))
         return self.feed_forward_norm(x + self.feed_forward(x))
 
 

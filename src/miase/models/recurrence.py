@@ -1,7 +1,9 @@
 """The steps of gated recurrent units (Cho et al. 2014), several units at a time, and their way back.
 
-Per step, with the inputs' share a = W x + b of each gate, which is computed for all steps beforehand:
-r = sigmoid(a_r + U_r h), z = sigmoid(a_z + U_z h), u = U_n h + c, n = tanh(a_n + r u), h' = n + z (h - n).
+The unit r = sigmoid(W_r x + U_r h + b_r), z = sigmoid(W_z x + U_z h + b_z), n = tanh(W_n x + b_n +
+r (U_n h + c)), h' = n + z (h - n) is computed with k = (h + 1) / 2 for its state and s = (n + 1) / 2 for what
+is new in it. As tanh(y) = 2 sigmoid(2 y) - 1, all its gates are then sigmoids, which take a fraction of the
+time of tanh: k' = s + z (k - s), with s = sigmoid(a + r u); `logistic_weights` has what a and u take.
 PyTorch's own recurrence does one unit and one direction at a time, and remembers each operation of each step.
 """
 
@@ -12,11 +14,44 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 sigmoid_back = torch.ops.aten.sigmoid_backward  # g y (1 - y), of y the output
-tanh_back = torch.ops.aten.tanh_backward  # g (1 - y^2)
+START = 0.5  # k of h = 0
+
+
+class LogisticWeights(NamedTuple):
+    """Weights of the gates r, z and s along the last axis.
+
+    Attributes:
+        from_input: (width + 1, 3 * width), for inputs with a one beside them.
+        from_state: (width, 3 * width), for k.
+        state_bias: (3 * width), beside what comes from the state.
+    """
+
+    from_input: Tensor
+    from_state: Tensor
+    state_bias: Tensor
+
+
+def logistic_weights(w_input: Tensor, w_state: Tensor, b_input: Tensor, b_state: Tensor) -> LogisticWeights:
+    """The weights of a unit as `torch.nn.GRU` has them, for k in place of h: U h = 2 U k - U 1.
+
+    Args:
+        w_input: W, (3 * width, width).
+        w_state: U, (3 * width, width).
+        b_input: beside W x, (3 * width).
+        b_state: beside U h, (3 * width).
+    """
+    width = w_state.shape[1]
+    scale = w_input.new_ones(3 * width)
+    scale[2 * width :] = 2  # tanh(y) is a sigmoid of 2 y
+    return LogisticWeights(
+        torch.cat((w_input.T, b_input.unsqueeze(0))) * scale,
+        w_state.T * (2 * scale),
+        (b_state - w_state.sum(1)) * scale,
+    )
 
 
 class _Kept(NamedTuple):
-    """What the way back needs, (unit, step, row, ...) each: r and z, u, n."""
+    """What the way back needs, (unit, step, row, ...) each: r and z, u, s."""
 
     gates: Tensor
     from_state: Tensor
@@ -24,12 +59,12 @@ class _Kept(NamedTuple):
 
 
 def recurrent_states(inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> Tensor:
-    """The states h' after each step, from a state of zeros.
+    """The states k' after each step, from one of 1/2.
 
     Args:
-        inputs: a of the gates r, z and n, (unit, step, row, 3 * width).
-        from_state: U of the same gates, transposed, (unit, width, 3 * width).
-        state_bias: c, preceded by zeros for r and z, (unit, 1, 3 * width).
+        inputs: what comes from the inputs for the gates r, z and s, (unit, step, row, 3 * width).
+        from_state: of `logistic_weights`, (unit, width, 3 * width).
+        state_bias: of the same, (unit, 1, 3 * width).
 
     Returns:
         (unit, step, row, width).
@@ -45,7 +80,7 @@ def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept |
     n_units, n_steps, n_rows, _ = inputs.shape
     width = from_state.shape[1]
     states = inputs.new_empty(n_units, n_steps, n_rows, width)
-    state = inputs.new_zeros(n_units, n_rows, width)
+    state = inputs.new_full((n_units, n_rows, width), START)
     # Where the gates and the new states go, step by step: kept for the way back, or thrown away.
     rooms = [part.unbind(1) for part in kept] if kept is not None else [[None] * n_steps] * 3
     for to_state, given, to_gates, to_kept, to_new in zip(
@@ -55,8 +90,8 @@ def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept |
         of_gates, of_new = recurrent[..., : 2 * width], recurrent[..., 2 * width :]
         gates = torch.add(given[..., : 2 * width], of_gates, out=to_gates).sigmoid_()
         reset, update = gates.chunk(2, dim=-1)
-        new = torch.addcmul(given[..., 2 * width :], reset, of_new, out=to_new).tanh_()
-        state = torch.lerp(new, state, update, out=to_state)
+        new = torch.addcmul(given[..., 2 * width :], reset, of_new, out=to_new).sigmoid_()
+        state = torch.addcmul(new, update, state - new, out=to_state)
         if to_kept is not None:
             to_kept.copy_(of_new)
     return states
@@ -81,13 +116,12 @@ class _StepsAndBack(torch.autograd.Function):
         weight, states, gates, from_state, new = ctx.saved_tensors
         n_units, n_steps, n_rows, width = states.shape
         reset, update = gates.chunk(2, dim=-1)
-        to_new = tanh_back(1 - update, new)  # of h' along a_n, and so on
+        to_new = sigmoid_back(1 - update, new)  # of k' along a, and so on
         slopes = states.new_empty(n_units, n_steps, n_rows, 3, width)
         to_reset, to_update, to_state = slopes.unbind(3)
         sigmoid_back(to_new * from_state, reset, grad_input=to_reset)
-        before = states[:, :-1]  # and zeros before the first step
-        change = torch.cat((-new[:, :1], before - new[:, 1:]), dim=1)
-        sigmoid_back(change, update, grad_input=to_update)
+        before = torch.cat((torch.full_like(states[:, :1], START), states[:, :-1]), dim=1)
+        sigmoid_back(before - new, update, grad_input=to_update)
         torch.mul(to_new, reset, out=to_state)
         of_states = torch.empty_like(states)
         of_gates = torch.empty_like(slopes)
@@ -100,7 +134,7 @@ class _StepsAndBack(torch.autograd.Function):
             of_state = torch.add(given, carried, out=to_states)
             of_gate = torch.mul(of_state.unsqueeze(2), slope, out=to_gates)
             carried = torch.baddbmm(of_state * kept, of_gate.flatten(2), weight_back)
-        of_weight = before.flatten(1, 2).transpose(1, 2) @ of_gates[:, 1:].flatten(3).flatten(1, 2)
+        of_weight = before.flatten(1, 2).transpose(1, 2) @ of_gates.flatten(3).flatten(1, 2)
         of_bias = of_gates.sum((1, 2)).flatten(1).unsqueeze(1)
         torch.mul(of_states, to_new, out=of_gates[:, :, :, 2])
         return of_gates.flatten(3), of_weight, of_bias
