@@ -128,7 +128,9 @@ class DCUNet(nn.Module):
             y: Tensor = self.bottleneck(x)
             return y
         with torch.autocast("cpu", enabled=False):
-            return GroupedBottleneck(self.bottleneck)(x.float().permute(0, 3, 2, 1)).permute(0, 3, 2, 1)
+            rows = x.float().permute(0, 3, 2, 1)
+            parts = GroupedBottleneck(self.bottleneck)(rows.view(*rows.shape[:-1], -1, 2).movedim(-1, 0))
+            return parts.movedim(0, -1).flatten(-2).permute(0, 3, 2, 1)
 
     def _through(self, block: Callable[..., Tensor], x: Tensor, *size: Pair) -> Tensor:
         """A block's output; ``activation_checkpointing`` computes its inside anew on the way back."""

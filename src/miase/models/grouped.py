@@ -143,18 +143,16 @@ class GroupedBottleneck:
         self.n_groups = len(transformers)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(item, frame, freq, 2 * channel) -> the same."""
-        parts = x.view(*x.shape[:-1], -1, 2).movedim(-1, 0).flatten(0, 1)  # the real ones, then the imaginary
+        """(2, item, frame, freq, channel), the real parts and the imaginary ones -> the same."""
+        parts = x.flatten(0, 1)
         y = _prelu(self.conv_in(parts.expand(self.n_groups, *parts.shape)), self.slope_in)
         for block in self.blocks:
             y = block(y)
         y = self.conv_out(_prelu(y, self.slope_out))
         y = y.view(self.n_groups, 2, -1, *y.shape[2:])
         if self.n_groups == 1:
-            real, imag = y[0]
-        else:
-            real, imag = y[0, 0] - y[1, 1], y[1, 0] + y[0, 1]
-        return torch.stack((real, imag), dim=-1).flatten(-2)
+            return y[0]
+        return torch.stack((y[0, 0] - y[1, 1], y[1, 0] + y[0, 1]))
 
 
 def _blocks(transformer: TwoStageTransformer) -> list[TwoStageBlock]:

@@ -9,54 +9,22 @@ Frames stand first, channels last: (frame, freq, channel), which the convolution
 """
 
 import copy
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miase.models.complex import (
-    NARROW,
-    ComplexBlock,
-    ComplexConv2d,
-    ComplexConvTranspose2d,
-    Pair,
-    bounded_mask,
-    complex_multiply,
-)
+from miase.models.complex import NARROW, ComplexBlock, bounded_mask, complex_multiply
 from miase.models.dcunet import DCUNet
+from miase.models.folding import Folded, Parts, fold, phase_weights
 from miase.models.grouped import GroupedBottleneck
+from miase.models.waiting import Waiting
 
 _PIECE = 1 << 16  # spectrum values; measured by benchmarks/speed.py
-SLOPE = 0.01  # of the LeakyReLU
-
-
-class _Weights(NamedTuple):
-    """A real convolution over (frame, freq), plain or transposed.
-
-    Attributes:
-        weight: as torch has it.
-        bias: of each output channel.
-        kernel: (frame, freq).
-        stride: (frame, freq).
-    """
-
-    weight: Tensor
-    bias: Tensor
-    kernel: Pair
-    stride: Pair
-
-    @property
-    def padding(self) -> Pair:
-        return self.kernel[0] // 2, self.kernel[1] // 2
-
-    def to(self, dtype: torch.dtype) -> "_Weights":
-        return self._replace(weight=self.weight.to(dtype), bias=self.bias.to(dtype))
-
-    @property
-    def output_padding(self) -> Pair:
-        """All that the stride allows: the excess is cut off, and oneDNN is slow at borders without taps."""
-        return self.stride[0] - 1, self.stride[1] - 1
+# glibc gives back, and must ask for again, what is larger than the largest block that was freed so far, which
+# counts up to 32 MiB: one such block, never written to, saves a tenth of the time.
+_LARGEST_KEPT = 33_500_000
 
 
 class FusedNetwork:
@@ -69,18 +37,21 @@ class FusedNetwork:
     """
 
     def __init__(self, model: DCUNet, dtype: torch.dtype = torch.float32) -> None:
+        torch.empty(_LARGEST_KEPT, dtype=torch.uint8)
         with torch.inference_mode():
-            self.encoder = [_fold(block).to(dtype) for block in _complex_blocks(model.encoder)]
-            self.decoder = [_fold(block).to(dtype) for block in _complex_blocks(model.decoder)]
-            mask_out = _frames_first(model.mask_out, model.mask_out.block_weight(), model.mask_out.bias)
-            self.mask_out = mask_out.to(dtype)
+            self.encoder = [fold(block, 0, dtype) for block in _complex_blocks(model.encoder)]
+            # Channels that skip connections bring to each layer of the decoder.
+            self.skipped = [0, *(layer.n_channels for layer in self.encoder[-2::-1])]
+            blocks = zip(_complex_blocks(model.decoder), self.skipped, strict=False)
+            self.decoder = [fold(block, n_skipped // 2, dtype) for block, n_skipped in blocks]
+            self.mask_out = fold(model.mask_out, self.skipped[-1] // 2, dtype)
             self.bottleneck = GroupedBottleneck(model.bottleneck) if model.bottleneck is not None else None
         self.n_freq = model.config.n_fft // 2 + 1
         self.frame_stride = model.frame_stride
         self.window = model.config.window_frames // model.frame_stride
         # Frames that go through at once: so many that calls cost little, so few that they stay in the caches.
         self.piece = max(2, round(_PIECE / (self.n_freq * self.frame_stride))) * self.frame_stride
-        self.phases = _phase_weights(self.mask_out)
+        self.phases = phase_weights(self.mask_out)
 
     def stream(self, n_windows: int = 1) -> "MaskStream":
         """A new signal, of which the bottleneck takes ``n_windows`` windows at once."""
@@ -132,68 +103,29 @@ def _complex_blocks(blocks: torch.nn.ModuleList) -> list[ComplexBlock]:
     return [block for block in blocks if isinstance(block, ComplexBlock)]
 
 
-def _fold(block: ComplexBlock) -> _Weights:
-    """The convolution with its batch norm: W g / s and (b - m) g / s + b' for a norm of m, s, g and b'."""
-    norm = block.norm
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight = block.conv.block_weight()
-    shape = (1, -1, 1, 1) if isinstance(block.conv, ComplexConvTranspose2d) else (-1, 1, 1, 1)
-    bias = (block.conv.bias - norm.running_mean) * scale + norm.bias
-    return _frames_first(block.conv, weight * scale.view(shape), bias)
-
-
-def _frames_first(conv: ComplexConv2d | ComplexConvTranspose2d, weight: Tensor, bias: Tensor) -> _Weights:
-    weight = weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
-    kernel_freq, kernel_frame = conv.weight_real.shape[2:]
-    return _Weights(weight, bias.clone(), (kernel_frame, kernel_freq), (conv.stride[1], conv.stride[0]))
-
-
-def _phase_weights(mask_out: _Weights) -> Tensor | None:
-    """A 3x3 transposed convolution of stride 2 as a 2x2 convolution that gives the four phases of its output.
-
-    With only two output channels the transposed form wastes most of the vector unit. Output 2 j sees input j
-    with tap 1; output 2 j - 1 sees input j - 1 with tap 2 and input j with tap 0.
-
-    Returns:
-        (2 * 2 * out, in, 2, 2) over inputs j - 1 and j, the phases (2 j - 1, 2 j) of (frame, freq) before the
-        channel; None for other kernels and strides.
-    """
-    if mask_out.kernel != (3, 3) or mask_out.stride != (2, 2):
-        return None
-    taps = mask_out.weight.new_zeros(2, 2, 3)  # phase, input, tap
-    taps[0, 0, 2] = taps[0, 1, 0] = taps[1, 1, 1] = 1
-    weight = torch.einsum("pax,qby,ioxy->pqoiab", taps, taps, mask_out.weight)
-    return weight.flatten(0, 2).contiguous(memory_format=torch.channels_last)
-
-
 class MaskStream:
     """The network on one signal; see `FusedNetwork.stream`."""
 
     def __init__(self, network: FusedNetwork, n_windows: int = 1) -> None:
         self._network = network
-        n_freq = [network.n_freq]
+        n_freq, n_channels = [network.n_freq], [2]
         for weights in network.encoder:
             n_freq.append(-(-n_freq[-1] // weights.stride[1]))
-        self._encoder = [_Convolution(*pair) for pair in zip(network.encoder, n_freq, strict=False)]
+            n_channels.append(weights.n_channels)
+        self._encoder = [_Convolution(*row) for row in zip(network.encoder, n_freq, n_channels, strict=False)]
         self._bottleneck = (
             _Windows(network.bottleneck, network.window, n_windows, n_freq[-1], network.encoder[-1])
             if network.bottleneck is not None
             else None
         )
-        skipped = [0, *(len(weights.bias) for weights in network.encoder[-2::-1])]
         n_freq.reverse()
+        n_channels = [n_channels[-1], *(weights.n_channels for weights in network.decoder)]
         self._decoder: list[_Transposed | _Phases] = [
-            _Transposed(weights, n_freq[i], n_freq[i + 1], skipped[i])
+            _Transposed(weights, n_freq[i], n_freq[i + 1], n_channels[i], network.skipped[i])
             for i, weights in enumerate(network.decoder)
         ]
-        if network.phases is not None:
-            self._decoder.append(
-                _Phases(network.phases, network.mask_out, n_freq[-2], n_freq[-1], skipped[-1])
-            )
-        else:
-            self._decoder.append(_Transposed(network.mask_out, n_freq[-2], n_freq[-1], skipped[-1]))
+        last = network.mask_out, n_freq[-2], n_freq[-1], n_channels[-1], network.skipped[-1]
+        self._decoder.append(_Transposed(*last) if network.phases is None else _Phases(network.phases, *last))
 
     def feed(self, frames: Tensor, *, last: bool = False) -> Tensor:
         """Take the next frames and give the outputs that are complete.
@@ -206,7 +138,8 @@ class MaskStream:
             The network's output before it is bounded, (frame, freq, 2), with no, fewer or more frames.
         """
         with torch.inference_mode():
-            x, activate = frames, False
+            x: Parts = (frames,)
+            activate = False
             for i, layer in enumerate(self._encoder):
                 layer.waiting.append(x, activate=activate)
                 x, activate = layer.run(last=last), True
@@ -215,19 +148,20 @@ class MaskStream:
             if self._bottleneck is not None:
                 self._bottleneck.waiting.append(x)
                 x, activate = self._bottleneck.run(last=last), False
-            parts = torch.split(x, self._network.piece // self._network.frame_stride) if len(x) else [x]
+            step = self._network.piece // self._network.frame_stride
+            pieces = list(zip(*(torch.split(part, step) for part in x), strict=True))
             outputs = [
-                self._decode(part, activate=activate, last=last and i == len(parts) - 1)
-                for i, part in enumerate(parts)
+                self._decode(piece, activate=activate, last=last and i == len(pieces) - 1)
+                for i, piece in enumerate(pieces)
             ]
             return torch.cat(outputs).float()
 
-    def _decode(self, x: Tensor, *, activate: bool, last: bool) -> Tensor:
+    def _decode(self, x: Parts, *, activate: bool, last: bool) -> Tensor:
         sizes = [layer.waiting.n_taken for layer in self._encoder]
         for layer, size in zip(self._decoder, reversed(sizes), strict=True):
             layer.waiting.append(x, activate=activate)
             x, activate = layer.run(size if last else None), True
-        return x
+        return torch.cat(x, dim=-1)
 
     def fork(self) -> "MaskStream":
         """The same state for another course of the signal."""
@@ -238,77 +172,12 @@ class MaskStream:
         return other
 
 
-class _Waiting:
-    """Frames that wait for a layer, (frame, freq, channel), with those of a skip connection beside them.
-
-    Args:
-        n_lead: frames of zeros before the first.
-        n_freq: size of the second axis.
-        like: a tensor on the device that they live on.
-        n_channels: of the layer before.
-        n_skipped: channels of the skip connection.
-        n_empty: frequencies of zeros after the last.
-    """
-
-    def __init__(
-        self,
-        n_lead: int,
-        n_freq: int,
-        like: Tensor,
-        n_channels: int,
-        n_skipped: int = 0,
-        n_empty: int = 0,
-    ) -> None:
-        self.data = like.new_zeros(n_lead, n_freq + n_empty, n_channels + n_skipped)
-        self._n_freq = n_freq
-        self._n_channels = n_channels
-        self._skipped: tuple[Tensor, ...] = ()
-        self.n_taken = 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def append(self, frames: Tensor, *, activate: bool = True) -> None:
-        """Take frames of the layer before, through the LeakyReLU when it is still to come."""
-        before, n_frames = len(self.data), len(frames)
-        grown = self.data.new_empty(before + n_frames, *self.data.shape[1:])
-        grown[:before] = self.data
-        grown[before:, self._n_freq :] = 0
-        self.data = grown
-        room = grown[before:, : self._n_freq, : self._n_channels]
-        if activate:
-            torch.ops.aten.leaky_relu.out(frames.to(room.dtype), SLOPE, out=room)
-        else:
-            room.copy_(frames)
-        self.n_taken += n_frames
-        start = before
-        while self._skipped and start < len(grown):
-            given, rest = self._skipped[0][: len(grown) - start], self._skipped[0][len(grown) - start :]
-            room = grown[start : start + len(given), : self._n_freq, self._n_channels :]
-            torch.ops.aten.leaky_relu.out(given.to(room.dtype), SLOPE, out=room)
-            self._skipped = ((rest,) if len(rest) else ()) + self._skipped[1:]
-            start += len(given)
-
-    def skip(self, frames: Tensor) -> None:
-        """Take frames of the skip connection, which come before those that they stand beside."""
-        if len(frames):
-            self._skipped = (*self._skipped, frames)
-
-    def end(self, n_frames: int) -> None:
-        """Add frames of zeros to the end."""
-        self.data = F.pad(self.data, (0, 0, 0, 0, 0, n_frames))
-
-    def drop(self, n_frames: int) -> None:
-        """Forget the first frames."""
-        self.data = self.data[n_frames:]  # their memory goes when the next frames come
-
-
 Layer = TypeVar("Layer", "_Convolution", "_Transposed", "_Phases", "_Windows")
 
 
 def _forked(layer: Layer) -> Layer:
     other = copy.copy(layer)
-    other.waiting = copy.copy(layer.waiting)
+    other.waiting = layer.waiting.fork()
     return other
 
 
@@ -322,27 +191,33 @@ def _as_frames(image: Tensor) -> Tensor:
     return image.squeeze(0).permute(1, 2, 0)
 
 
+def _none(weights: Folded, n_freq: int) -> Parts:
+    """An output without frames."""
+    return (weights.weight.new_empty(0, n_freq, weights.n_channels),)
+
+
 class _Convolution:
     """A convolution of the encoder; its output i sees inputs stride * i - padding on."""
 
-    def __init__(self, weights: _Weights, n_freq: int) -> None:
+    def __init__(self, weights: Folded, n_freq: int, n_channels: int) -> None:
         if n_freq <= NARROW:  # as `miase.models.complex.convolve` has it
             weights = weights.to(torch.float32)
         self._weights = weights
         self._n_freq_out = -(-n_freq // weights.stride[1])
-        self.waiting = _Waiting(weights.padding[0], n_freq, weights.bias, weights.weight.shape[1])
+        self.waiting = Waiting(weights.padding[0], n_freq, weights.weight, n_channels, groups=weights.groups)
 
-    def run(self, *, last: bool) -> Tensor:
+    def run(self, *, last: bool) -> Parts:
         weights, kernel, stride = self._weights, self._weights.kernel[0], self._weights.stride[0]
         if last:
             self.waiting.end(weights.padding[0])
         n_frames = (len(self.waiting) - kernel) // stride + 1
         if n_frames < 1:
-            return weights.bias.new_empty(0, self._n_freq_out, len(weights.bias))
-        x = _as_image(self.waiting.data[: (n_frames - 1) * stride + kernel])
-        y = F.conv2d(x, weights.weight, weights.bias, weights.stride, (0, weights.padding[1]))
+            return _none(weights, self._n_freq_out)
+        x = _as_image(self.waiting.frames((n_frames - 1) * stride + kernel))
+        padding = (0, weights.padding[1])
+        y = F.conv2d(x, weights.weight, weights.bias, weights.stride, padding, groups=weights.groups)
         self.waiting.drop(n_frames * stride)
-        return _as_frames(y)
+        return weights.parts(_as_frames(y))
 
 
 def _useful_padding(n_freq: int) -> int:
@@ -360,55 +235,62 @@ class _Transposed:
     Its output o sees the inputs i with 0 <= o + padding - stride * i < kernel.
     """
 
-    def __init__(self, weights: _Weights, n_freq: int, n_freq_out: int, n_skipped: int) -> None:
+    def __init__(
+        self, weights: Folded, n_freq: int, n_freq_out: int, n_channels: int, n_skipped: int
+    ) -> None:
         self._weights = weights
-        n_channels = weights.weight.shape[0] - n_skipped
-        n_empty = _useful_padding(n_freq) if weights.weight.dtype == torch.bfloat16 else 0
-        self.waiting = _Waiting(0, n_freq, weights.bias, n_channels, n_skipped, n_empty)
+        like = weights.weight
+        n_empty = _useful_padding(n_freq) if like.dtype == torch.bfloat16 else 0
+        self.waiting = Waiting(0, n_freq, like, n_channels, n_skipped, n_empty, weights.groups)
         self._n_freq_out = n_freq_out
         self._first = 0  # which input waits first
         self._n_given = 0
 
-    def run(self, size: int | None) -> Tensor:
+    def run(self, size: int | None) -> Parts:
         """Outputs that are complete, or all that are left up to ``size`` once the signal has ended."""
         weights, n_frames = self._weights, len(self.waiting)
         kernel, stride, padding = weights.kernel[0], weights.stride[0], weights.padding[0]
         stop = size if size is not None else stride * (self._first + n_frames) - padding
         if stop <= self._n_given:
-            return weights.bias.new_empty(0, self._n_freq_out, len(weights.bias))
-        x = _as_image(self.waiting.data[:n_frames])
-        y = F.conv_transpose2d(
-            x, weights.weight, weights.bias, weights.stride, weights.padding, weights.output_padding
-        )
+            return _none(weights, self._n_freq_out)
+        x = _as_image(self.waiting.frames(n_frames))
+        how = weights.stride, weights.padding, weights.output_padding, weights.groups
+        y = F.conv_transpose2d(x, weights.weight, weights.bias, *how)
         start = stride * self._first
         result = _as_frames(y)[self._n_given - start : stop - start, : self._n_freq_out]
         self._n_given = stop
         seen_from = max(self._first, -(-(stop + padding - kernel + 1) // stride))
         self.waiting.drop(min(seen_from - self._first, n_frames))
         self._first = seen_from
-        return result
+        return weights.parts(result)
 
 
 class _Phases:
-    """The last transposed convolution by `_phase_weights`."""
+    """The last transposed convolution by `phase_weights`."""
 
     def __init__(
-        self, phases: Tensor, weights: _Weights, n_freq: int, n_freq_out: int, n_skipped: int
+        self,
+        phases: Tensor,
+        weights: Folded,
+        n_freq: int,
+        n_freq_out: int,
+        n_channels: int,
+        n_skipped: int,
     ) -> None:
         self._phases, self._bias = phases, weights.bias.repeat(4)
-        self.waiting = _Waiting(1, n_freq, weights.bias, weights.weight.shape[0] - n_skipped, n_skipped)
+        self.waiting = Waiting(1, n_freq, phases, n_channels, n_skipped)
         self._n_freq_out = n_freq_out
-        self._n_channels = len(weights.bias)
+        self._n_channels = weights.n_channels
         self._n_given = 0
 
-    def run(self, size: int | None) -> Tensor:
+    def run(self, size: int | None) -> Parts:
         """As `_Transposed.run`."""
         if size is not None:
             self.waiting.end(1)
         n_pairs = len(self.waiting) - 1
         if n_pairs < 1:
-            return self._bias.new_empty(0, self._n_freq_out, self._n_channels)
-        x = _as_image(self.waiting.data[: n_pairs + 1])
+            return (self._bias.new_empty(0, self._n_freq_out, self._n_channels),)
+        x = _as_image(self.waiting.frames(n_pairs + 1))
         y: Tensor = _as_frames(F.conv2d(x, self._phases, self._bias, padding=(0, 1)))
         y = y.reshape(n_pairs, -1, 2, 2, self._n_channels).transpose(1, 2)
         y = y.reshape(2 * n_pairs, -1, self._n_channels)
@@ -417,7 +299,7 @@ class _Phases:
         result = y[start:stop, 1 : self._n_freq_out + 1]
         self._n_given += len(result)
         self.waiting.drop(n_pairs)
-        return result
+        return (result,)
 
 
 class _Windows:
@@ -427,27 +309,35 @@ class _Windows:
     """
 
     def __init__(
-        self, bottleneck: GroupedBottleneck, window: int, at_once: int, n_freq: int, last: _Weights
+        self, bottleneck: GroupedBottleneck, window: int, at_once: int, n_freq: int, last: Folded
     ) -> None:
         self._bottleneck = bottleneck
         self._window = window
         self._at_once = at_once
-        self.waiting = _Waiting(0, n_freq, last.bias.float(), len(last.bias))
-        self._before = self.waiting.data  # the last window's frames
+        self.waiting = Waiting(0, n_freq, last.weight.float(), last.n_channels)
+        self._before = self.waiting.frames(0)  # the last window's frames
 
-    def run(self, *, last: bool) -> Tensor:
-        frames, window = self.waiting.data, self._window
+    def run(self, *, last: bool) -> Parts:
+        frames = self.waiting.frames(len(self.waiting))
+        window = self._window
         results = []
         n_whole = len(frames) // window if window else 0
         if not last:
             n_whole -= n_whole % self._at_once
         if n_whole:
             whole = frames[: n_whole * window]
-            results.append(self._bottleneck(whole.view(n_whole, window, *whole.shape[1:])).flatten(0, 1))
+            results.append(self._through(whole.view(n_whole, window, *whole.shape[1:])).flatten(1, 2))
             self._before = whole[-window:].clone()
             self.waiting.drop(n_whole * window)
         rest = len(frames) - n_whole * window
         if last and rest:
-            held = torch.cat((self._before, self.waiting.data))[-window:]
-            results.append(self._bottleneck(held.unsqueeze(0))[0, -rest:])
-        return torch.cat(results) if results else frames[:0]
+            held = torch.cat((self._before, self.waiting.frames(rest)))[-window:]
+            results.append(self._through(held.unsqueeze(0))[:, 0, -rest:])
+        if not results:
+            return (frames[:0],)
+        real, imag = torch.cat(results, dim=1)
+        return real, imag
+
+    def _through(self, windows: Tensor) -> Tensor:
+        """(item, frame, freq, 2 * channel) -> (2, item, frame, freq, channel)."""
+        return self._bottleneck(windows.view(*windows.shape[:-1], 2, -1).movedim(-2, 0))
