@@ -1,6 +1,7 @@
 """Networks: known answers, any length, what they must not depend on."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from miase.config import ModelConfig
 from miase.errors import ConfigError
-from miase.models import MODELS, build_model
+from miase.models import MODELS, build_model, convolution
 from miase.models.complex import (
     ComplexConv2d,
     ComplexConvTranspose2d,
@@ -18,9 +19,16 @@ from miase.models.complex import (
     interleave,
     real_part,
 )
+from miase.models.convolution import convolution_back
 from miase.models.transformer import ComplexBottleneck, TwoStageTransformer, in_windows
 
 SMALL = {"n_fft": 64, "hop_length": 16, "n_blocks": 1, "window_frames": 32, "sample_rate": 4000}
+
+
+def gradients_of(layer, x, *size):
+    """Of the sum of the squares of what it gives, along what it takes and its parameters."""
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(layer(x, *size).square().sum(), (x, *layer.parameters()))
 
 
 def as_complex(x):
@@ -55,6 +63,28 @@ def test_complex_transposed_convolution_equals_torchs_own_on_complex_numbers(str
     result = conv(x, size)
     assert result.shape[2:] == size
     torch.testing.assert_close(as_complex(result), expected)
+
+
+@pytest.mark.parametrize("n_frames", [16, 17, 33])  # one piece, a piece and a frame, three pieces
+@pytest.mark.parametrize("stride", [(2, 2), (2, 1), (1, 1)])
+def test_gradients_by_pieces_are_those_of_the_whole(monkeypatch, stride, n_frames):
+    x = torch.randn(2, 32, n_frames, 9)
+    down = ComplexConv2d(16, 20, (3, 5), stride)
+    up = ComplexConvTranspose2d(20, 16, (3, 5), stride)
+    size = x.shape[2:]
+    whole = gradients_of(down, x), gradients_of(up, down(x).detach(), size)
+    taken = []
+
+    def back(*given):
+        taken.append(given[1].shape)
+        return convolution_back(*given)
+
+    monkeypatch.setattr(convolution, "LARGE", 0)
+    monkeypatch.setattr(convolution, "convolution_back", back)
+    pieces = gradients_of(down, x), gradients_of(up, down(x).detach(), size)
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
+    n_pieces = math.ceil(n_frames / stride[1] / convolution.PIECE)
+    assert len(taken) == 2 * (1 + len(x) * n_pieces)  # both ways: of the input, and of the weights
 
 
 @pytest.mark.parametrize("n_freq", [1, 2, 3])

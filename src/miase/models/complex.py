@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from miase.models.convolution import convolve_by_pieces, learns_by_pieces
+
 Pair = tuple[int, int]
 
 
@@ -84,7 +86,10 @@ class ComplexConv2d(_ComplexWeight):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
         weight = self.block_weight().transpose(2, 3)
-        return convolve(F.conv2d, x, weight, self.bias, self.stride[::-1], self.padding[::-1])
+        how = self.stride[::-1], self.padding[::-1]
+        if learns_by_pieces(x, weight, x[0, 0].numel()):
+            return convolve_by_pieces(x, weight, self.bias, *how)
+        return convolve(F.conv2d, x, weight, self.bias, *how)
 
 
 class ComplexConvTranspose2d(_ComplexWeight):
@@ -115,7 +120,10 @@ class ComplexConvTranspose2d(_ComplexWeight):
         if x.device.type != "cpu":
             return convolve(F.conv_transpose2d, x, weight, self.bias, stride, padding, extra)
         # With a bias oneDNN takes up to twice the time forth, and up to four times back.
-        y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
+        if learns_by_pieces(x, weight, size[0] * size[1]):
+            y = convolve_by_pieces(x, weight, None, stride, padding, extra)
+        else:
+            y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
         return y.add_(self.bias.to(y.dtype)[:, None, None])
 
 
