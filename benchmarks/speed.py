@@ -133,26 +133,29 @@ def onnx_ways(seconds: float) -> dict[str, Callable[[], object]]:
     return {"onnxruntime": lambda: session.run(None, {"noisy": noisy})}
 
 
-def compare(ways: dict[str, Callable[[], object]], repeats: int, seconds: float | None = None) -> dict:
-    """CPU seconds of each way, taken in turn, and their ratios to the last of PyTorch's."""
+def compare(ways: dict[str, Callable[[], object]], repeats: int, seconds: float) -> dict:
+    """CPU seconds of each way with so many of sound, taken in turn, and what they are to others."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
             start = time.process_time()
-            with torch.inference_mode(seconds is not None):
+            with torch.inference_mode():
                 way()
             times[name].append(time.process_time() - start)
-    ours = "prepared" if "prepared" in ways else "module"
-    result: dict = {
+    result = ratios(times, "prepared")
+    result["times_real_time"] = {name: seconds / s for name, s in result["cpu_seconds"].items()}
+    return result
+
+
+def ratios(times: dict[str, list[float]], ours: str) -> dict:
+    """Medians, and those of the ratios to one of the ways."""
+    return {
         "cpu_seconds": {name: statistics.median(values) for name, values in times.items()},
         f"times_as_long_as_{ours}": {
             name: statistics.median(a / b for a, b in zip(values, times[ours], strict=True))
             for name, values in times.items()
         },
     }
-    if seconds is not None:
-        result["times_real_time"] = {name: seconds / s for name, s in result["cpu_seconds"].items()}
-    return result
 
 
 def streaming(enhancer: Enhancer, seconds: float) -> dict:

@@ -10,7 +10,7 @@ from miase.config import ModelConfig
 from miase.models import MODELS, build_model
 from miase.models.attention import attend
 from miase.models.grouped import GroupedBottleneck
-from miase.models.inference import FusedNetwork, estimate_once
+from miase.models.inference import FusedNetwork
 from miase.models.recurrence import logistic_weights, recurrent_states
 from miase.streaming import ModelStream
 
@@ -91,35 +91,6 @@ def test_bfloat16_changes_masks_by_its_rounding_alone(name, n_fft, n_frames):
     assert rounded.dtype == torch.float32
     error_db = 10 * torch.log10((rounded - exact).square().sum() / exact.square().sum())
     assert -60 < error_db < -30  # eight bits, which a dozen layers have added to
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("window_frames", [32, 0])
-@pytest.mark.parametrize("n_samples", [1, 1023, 5001])
-def test_a_network_prepared_for_once_gives_what_it_gives_in_evaluation_mode(name, window_frames, n_samples):
-    model = trained(name=name, n_fft=128, hop_length=32, window_frames=window_frames)
-    noisy = torch.randn(3, n_samples)
-    expected = model(noisy)
-    model.train().requires_grad_()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    estimate = estimate_once(model, noisy)
-    assert not estimate.requires_grad
-    assert model.training
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    torch.testing.assert_close(estimate, expected, rtol=0, atol=2e-5)
-    model.mask_out.bias.data.zero_()  # weights change from step to step
-    assert not torch.equal(estimate_once(model, noisy), estimate)
-
-
-def test_a_network_prepared_for_once_rounds_under_autocast_alone():
-    model = trained(n_fft=128, hop_length=32)
-    noisy = torch.randn(2, 5001)
-    exact = estimate_once(model, noisy)
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = estimate_once(model, noisy)
-    assert rounded.dtype == torch.float32
-    error_db = 10 * torch.log10((rounded - exact).square().sum() / exact.square().sum())
-    assert -60 < error_db < -30
 
 
 @pytest.mark.parametrize("setting", [{"n_fft": 3072, "hop_length": 768}, {"n_fft": 1022, "hop_length": 256}])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import random
 import shutil
 import signal
@@ -566,3 +567,24 @@ def test_a_model_that_falls_silent_stops_the_run(noisy, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "build_model", build_silent)
     with pytest.raises(TrainingError, match="collapsed"):
         fit(noisy, tmp_path / "run", having(lr=1e-12), quiet=True)
+
+
+FAULTS = """
+import resource, sys, torch
+from miase.parallel import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16_000_000)  # 64 MB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_kept_memory_is_not_fetched_again():
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True).stdout)
+        for how in ("kept", "given back")
+    }
+    assert faults["kept"] * 10 < faults["given back"]

@@ -21,6 +21,7 @@ from miase.config_file import dump_toml
 from miase.errors import ConfigError, MiaseError
 from miase.evaluate import Options, evaluate
 from miase.manifest import MANIFEST_NAME, discover
+from miase.parallel import keep_memory
 from miase.plan import Cell, ComparePlan, CorpusPlan, Outcome, cells_of, config_of
 from miase.scoring import NOISY
 from miase.summary import summarise
@@ -68,7 +69,8 @@ def _run(plan: ComparePlan, cells: Sequence[Cell], out: Path, jobs: int) -> Iter
         yield from (run_cell(plan, cell, out) for cell in cells)
         return
     # Spawned, not forked: a fork would inherit torch's thread pools in whatever state they are.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, initializer=keep_memory) as pool:
         futures = {pool.submit(run_cell, plan, cell, out): cell for cell in cells}
         for future in as_completed(futures):
             try:

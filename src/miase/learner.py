@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from miase.config import RunConfig
 from miase.errors import TrainingError
 from miase.health import health, quality, rate
 from miase.models import DCUNet
-from miase.models.inference import estimate_once
 from miase.objectives import OBJECTIVES, Draws, Networks, Objective, wiener_estimate
 from miase.parallel import Autocast
 from miase.schedule import lr_factor
@@ -214,11 +212,7 @@ class Learner:
 
     def _prior(self) -> Any:
         """The network of the first pass, whose weights follow those of the run."""
-        is_average = self.config.objective.prior == "average"
-        if self.fabric.device.type == "cpu" and not self.config.training.compile:
-            network = self.average if is_average else self.network
-            return Autocast(self.fabric, partial(estimate_once, network)).eval()
-        if not is_average:
+        if self.config.objective.prior != "average":
             return self.model
         forward: Any = torch.compile(self.average) if self.config.training.compile else self.average
         return Autocast(self.fabric, forward).eval()

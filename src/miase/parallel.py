@@ -4,7 +4,9 @@
 with one of them.
 """
 
+import ctypes
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +22,8 @@ from miase.errors import ConfigError
 
 SETTLE_SECONDS = 1.0  # far more than a thread needs to end what it is at
 QUICKER = 0.9  # of the time in float32: with instructions for it 0.6 to 0.8, without them 2 and more
+# M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX of malloc.h: never give back, ask for 64 MiB more, all on the heap.
+MALLOPT = {-1: 2**31 - 1, -2: 1 << 26, -4: 0}
 TURNS = 4  # the first of which prepares what the others use
 
 
@@ -53,6 +57,17 @@ def make_fabric(settings: TrainingConfig) -> Fabric:
         ) from error
     fabric.launch()
     return fabric
+
+
+def keep_memory() -> None:
+    """Have this process keep the memory that its tensors free, where glibc hands memory out.
+
+    It would give blocks of many megabytes back, and have the system fill new ones with zeros at each step: a
+    fifth of the time of a step in float32 at 48 kHz, a twentieth in bfloat16.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option, value in MALLOPT.items():
+            libc.mallopt(option, value)
 
 
 def quicker_precision(network: nn.Module, sample_rate: int) -> str:

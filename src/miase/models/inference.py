@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from miase.models.complex import NARROW, ComplexBlock, bounded_mask, complex_multiply
+from miase.models.complex import NARROW, ComplexBlock
 from miase.models.dcunet import DCUNet
 from miase.models.folding import Folded, Parts, fold, phase_weights
 from miase.models.grouped import GroupedBottleneck
@@ -72,31 +72,6 @@ class FusedNetwork:
         for weights in self.encoder[::-1]:
             frame = frame * weights.stride[0] - weights.padding[0] + weights.kernel[0] - 1
         return frame
-
-
-def estimate_once(model: DCUNet, noisy: Tensor) -> Tensor:
-    """What a network on the CPU gives in evaluation mode, prepared for this one time.
-
-    Preparing costs little beside a few seconds of sound, and saves up to a third of the time of the network's
-    own forward, so that it pays even where the weights change from step to step. Under autocast to bfloat16
-    the convolutions are in bfloat16.
-
-    Args:
-        model: any network of ours, as it is now.
-        noisy: (batch, time).
-
-    Returns:
-        The estimate, (batch, time), in float32 and without gradient.
-    """
-    rounded = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        network = FusedNetwork(model, torch.bfloat16 if rounded else torch.float32)
-        spectrum = model.stft.analyse(noisy.float())
-        features = model.features(spectrum).transpose(1, 2)
-        outputs = [network.stream().feed(frames, last=True) for frames in features]
-        masks = bounded_mask(torch.stack(outputs).transpose(1, 2), model.config.mask_exponent)
-        estimate: Tensor = model.stft.synthesise(complex_multiply(masks, spectrum), noisy.shape[-1])
-        return estimate
 
 
 def _complex_blocks(blocks: torch.nn.ModuleList) -> list[ComplexBlock]:

@@ -67,8 +67,10 @@ def train(
         return 0
     if out is None:
         raise ConfigError("the run has no folder; give one with -o")
+    from miase.parallel import keep_memory
     from miase.train import fit
 
+    keep_memory()
     result = fit(noisy_dir, out, run, resume=resume, quiet=quiet)
     for failure in result.failures:
         print(f"miase: left out: {failure}", file=sys.stderr)
@@ -117,9 +119,11 @@ def compare(
     """
     from miase.compare import compare as run
     from miase.comparison import as_table, rows_of
+    from miase.parallel import keep_memory
     from miase.plan import load_plan
     from miase.report import markdown_table
 
+    keep_memory()
     made = load_plan(plan)
     outcomes = run(made, out, jobs, quiet)
     if not quiet:
@@ -199,6 +203,7 @@ def adapt(
     """
     from miase.adapt import adapt as run
     from miase.audit import Audit
+    from miase.parallel import keep_memory
 
     def tell(found: Audit) -> None:
         for warning in found.warnings():
@@ -206,6 +211,7 @@ def adapt(
         if not quiet:
             print(f"{len(found.useful)} recordings to learn from, {config.minutes:g} minutes of training")
 
+    keep_memory()
     result = run(noisy_dir, out, model, config, quiet=quiet, on_audit=tell)
     for failure in result.training.failures:
         print(f"miase: left out: {failure}", file=sys.stderr)
