@@ -9,7 +9,7 @@ import numpy as np
 
 from miase.resampling import StreamResampler, resampling_delay
 from miase.sounds import Samples
-from miase.streamer import ChannelStream
+from miase.streamer import Aligned, ChannelStream
 
 
 class FullBandStream:
@@ -30,7 +30,7 @@ class FullBandStream:
         self._rates = narrow_rate, wide_rate
         self._noisy_down, self._wide_down = (StreamResampler(wide_rate, narrow_rate, 1) for _ in range(2))
         self._up = StreamResampler(narrow_rate, wide_rate, 3)
-        self._at_narrow_rate, self._at_wide_rate = _Aligned(), _Aligned()
+        self._at_narrow_rate, self._at_wide_rate = Aligned(), Aligned()
 
     @property
     def latency(self) -> int:
@@ -52,18 +52,3 @@ class FullBandStream:
         outputs, (estimate, cut, below) = self._at_wide_rate.feed(outputs, from_narrow)
         outputs[0] = estimate + (1 - np.clip(cut, 0, 1)) * (outputs[0] - below)
         return outputs
-
-
-class _Aligned:
-    """Streams that come at different times, given as far as all of them have come."""
-
-    def __init__(self) -> None:
-        self._held: list[Samples] = []
-
-    def feed(self, *pieces: Samples) -> list[Samples]:
-        """The next (channel, time) of each; gives as many samples of each."""
-        held = self._held or [piece[:, :0] for piece in pieces]
-        joined = [np.concatenate(both, axis=1) for both in zip(held, pieces, strict=True)]
-        n_given = min(stream.shape[1] for stream in joined)
-        self._held = [stream[:, n_given:] for stream in joined]
-        return [stream[:, :n_given] for stream in joined]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from miase.sounds import Samples
-from miase.streamer import ChannelStream
+from miase.streamer import Aligned, ChannelStream
 
 
 def shifted(
@@ -46,10 +46,9 @@ class ShiftedStreams:
         # Samples of each that are still to be left out.
         self._n_silent = [i * span // n_shifts for i in range(n_shifts)]
         self._streams = [open_stream() for _ in self._n_silent]
-        self._held = [
-            stream.feed(np.zeros(n_silent, np.float32))
-            for stream, n_silent in zip(self._streams, self._n_silent, strict=True)
-        ]
+        self._aligned = Aligned()
+        silence = [np.zeros(n_silent, np.float32) for n_silent in self._n_silent]
+        self._heard([s.feed(zeros) for s, zeros in zip(self._streams, silence, strict=True)])
 
     @property
     def latency(self) -> int:
@@ -61,13 +60,15 @@ class ShiftedStreams:
 
     def feed(self, samples: Samples, *, last: bool = False) -> Samples:
         """As `miase.streaming.ModelStream.feed`."""
-        outputs = []
-        for i, stream in enumerate(self._streams):
-            output = np.concatenate((self._held[i], stream.feed(samples, last=last)), axis=1)
+        outputs = self._heard([stream.feed(samples, last=last) for stream in self._streams])
+        mean: Samples = np.mean(outputs, axis=0, dtype=np.float32)
+        return mean
+
+    def _heard(self, outputs: list[Samples]) -> list[Samples]:
+        """The same without the silence before, as far as all of them have come."""
+        heard = []
+        for i, output in enumerate(outputs):
             n_silent = min(self._n_silent[i], output.shape[1])
             self._n_silent[i] -= n_silent
-            outputs.append(output[:, n_silent:])
-        n_given = min(output.shape[1] for output in outputs)
-        self._held = [output[:, n_given:] for output in outputs]
-        mean: Samples = np.mean([output[:, :n_given] for output in outputs], axis=0, dtype=np.float32)
-        return mean
+            heard.append(output[:, n_silent:])
+        return self._aligned.feed(*heard)

@@ -30,6 +30,21 @@ class ChannelStream(Protocol):
         ...
 
 
+class Aligned:
+    """Streams that come at different times, given as far as all of them have come."""
+
+    def __init__(self) -> None:
+        self._held: list[Samples] = []
+
+    def feed(self, *pieces: Samples) -> list[Samples]:
+        """The next (channel, time) of each; gives as many samples of each."""
+        held = self._held or [piece[:, :0] for piece in pieces]
+        joined = [np.concatenate(both, axis=1) for both in zip(held, pieces, strict=True)]
+        n_given = min(stream.shape[1] for stream in joined)
+        self._held = [stream[:, n_given:] for stream in joined]
+        return [stream[:, :n_given] for stream in joined]
+
+
 class Streamer:
     """Takes a sound in blocks of any size and gives its estimate, in step with it and as long as it.
 
