@@ -226,6 +226,12 @@ def test_the_quicker_precision_is_measured_and_leaves_the_network_as_it_is(slow,
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_quicker_precision_of_each_network_is_one_of_both(name):
+    model = build_model(ModelConfig(name, n_fft=64, hop_length=16, n_blocks=1, sample_rate=4000))
+    assert quicker_precision(model, 4000) in ("32-true", "bf16-mixed")
+
+
 def test_no_noise_is_cut_that_nobody_asked_for(noisy, base, tmp_path, monkeypatch):
     verdict(monkeypatch, +1.0)
     monkeypatch.setattr(adapt, "cut_gaps", lambda *_: pytest.fail("noise was cut"))

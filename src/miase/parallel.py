@@ -88,8 +88,9 @@ def quicker_precision(network: nn.Module, sample_rate: int) -> str:
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for rounded in [False, True] * TURNS:
         began = time.process_time()
-        with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
-            estimate = network(noisy)
+        with torch.enable_grad():
+            with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+                estimate = network(noisy)
             torch.autograd.grad(estimate.float().square().sum(), parameters, allow_unused=True)
         seconds[rounded].append(time.process_time() - began)
     network.train(was_training)
