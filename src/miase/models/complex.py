@@ -46,6 +46,8 @@ def convolve(
     if x.device.type == "cpu" and x.shape[-1] <= NARROW:
         with torch.autocast("cpu", enabled=False):
             return convolution(x.to(weight.dtype), weight, bias, *how)
+    if learns_by_pieces(x, weight, *how):
+        return convolve_by_pieces(x, weight, bias, *how)
     return convolution(x, weight, bias, *how)
 
 
@@ -86,10 +88,7 @@ class ComplexConv2d(_ComplexWeight):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
         weight = self.block_weight().transpose(2, 3)
-        how = self.stride[::-1], self.padding[::-1]
-        if learns_by_pieces(x, weight, x[0, 0].numel()):
-            return convolve_by_pieces(x, weight, self.bias, *how)
-        return convolve(F.conv2d, x, weight, self.bias, *how)
+        return convolve(F.conv2d, x, weight, self.bias, self.stride[::-1], self.padding[::-1])
 
 
 class ComplexConvTranspose2d(_ComplexWeight):
@@ -120,10 +119,7 @@ class ComplexConvTranspose2d(_ComplexWeight):
         if x.device.type != "cpu":
             return convolve(F.conv_transpose2d, x, weight, self.bias, stride, padding, extra)
         # With a bias oneDNN takes up to twice the time forth, and up to four times back.
-        if learns_by_pieces(x, weight, size[0] * size[1]):
-            y = convolve_by_pieces(x, weight, None, stride, padding, extra)
-        else:
-            y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
+        y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
         return y.add_(self.bias.to(y.dtype)[:, None, None])
 
 

@@ -3,6 +3,7 @@
 For large images oneDNN takes up to three times as long for the whole as for pieces, which stay in the caches.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -18,14 +19,15 @@ convolution = torch.ops.aten.convolution
 convolution_back = torch.ops.aten.convolution_backward
 
 
-def learns_by_pieces(x: Tensor, weight: Tensor, n_pixels: int) -> bool:
+def learns_by_pieces(x: Tensor, weight: Tensor, *how: Any) -> bool:
     """Whether this is a case for `convolve_by_pieces`.
 
     Args:
         x: what is convolved, (batch, channel, row, column).
         weight: as torch has it.
-        n_pixels: of the larger of the images that go in and come out.
+        how: as `convolve_by_pieces` takes it.
     """
+    larger = math.prod(how[0]) if len(how) > 2 else 1  # a transposed convolution's output than its input
     return (
         torch.is_grad_enabled()
         and weight.requires_grad
@@ -33,7 +35,7 @@ def learns_by_pieces(x: Tensor, weight: Tensor, n_pixels: int) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and min(weight.shape[:2]) >= NARROWEST
-        and n_pixels * min(weight.shape[:2]) * x.element_size() > LARGE
+        and x[0, 0].numel() * larger * min(weight.shape[:2]) * x.element_size() > LARGE
     )
 
 

@@ -252,10 +252,10 @@ class _Phases:
         n_channels: int,
         n_skipped: int,
     ) -> None:
+        self._weights = weights
         self._phases, self._bias = phases, weights.bias.repeat(4)
         self.waiting = Waiting(1, n_freq, phases, n_channels, n_skipped)
         self._n_freq_out = n_freq_out
-        self._n_channels = weights.n_channels
         self._n_given = 0
 
     def run(self, size: int | None) -> Parts:
@@ -264,11 +264,11 @@ class _Phases:
             self.waiting.end(1)
         n_pairs = len(self.waiting) - 1
         if n_pairs < 1:
-            return (self._bias.new_empty(0, self._n_freq_out, self._n_channels),)
+            return _none(self._weights, self._n_freq_out)
         x = _as_image(self.waiting.frames(n_pairs + 1))
         y: Tensor = _as_frames(F.conv2d(x, self._phases, self._bias, padding=(0, 1)))
-        y = y.reshape(n_pairs, -1, 2, 2, self._n_channels).transpose(1, 2)
-        y = y.reshape(2 * n_pairs, -1, self._n_channels)
+        n_channels = self._weights.n_channels
+        y = y.reshape(n_pairs, -1, 2, 2, n_channels).transpose(1, 2).reshape(2 * n_pairs, -1, n_channels)
         start = 0 if self._n_given else 1  # output -1 is none
         stop = len(y) if size is None else size - self._n_given + start
         result = y[start:stop, 1 : self._n_freq_out + 1]
