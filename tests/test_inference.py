@@ -11,6 +11,7 @@ from miase.models import MODELS, build_model
 from miase.models.attention import attend
 from miase.models.grouped import GroupedBottleneck
 from miase.models.inference import FusedNetwork
+from miase.models.products import by_onednn, rounds
 from miase.models.recurrence import logistic_weights, recurrent_states
 from miase.streaming import ModelStream
 
@@ -59,7 +60,7 @@ def test_masks_in_pieces_are_those_of_the_whole(name, sizes, n_frames):
     features = model.features(spectrum)[0].transpose(0, 1)
     stream = FusedNetwork(model).stream()
     pieces = [stream.feed(piece, last=last) for piece, last in in_pieces(features, sizes)]
-    torch.testing.assert_close(torch.cat(pieces), outputs[0][0].permute(1, 2, 0), rtol=0, atol=2e-5)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), outputs[0][0], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -101,10 +102,10 @@ def test_published_settings_give_the_same(setting):
     torch.testing.assert_close(torch.from_numpy(estimate), model(noisy[None])[0], rtol=0, atol=1e-4)
 
 
-def side_by_side(bottleneck, x):
+def side_by_side(bottleneck, x, *, rounded=False):
     """(batch, 2 * channel, freq, frame) -> the same, as `DCUNet` has it."""
     pairs = x.permute(0, 3, 2, 1).unflatten(-1, (-1, 2))
-    parts = GroupedBottleneck(bottleneck)(pairs.movedim(-1, 0))
+    parts = GroupedBottleneck(bottleneck, rounded=rounded)(pairs.movedim(-1, 0))
     return parts.movedim(0, -1).flatten(-2).permute(0, 3, 2, 1)
 
 
@@ -130,6 +131,37 @@ def test_transformers_side_by_side_have_the_gradients_of_each(name):
     given = x.clone().requires_grad_()
     together = gradients(side_by_side(bottleneck, given), given)
     torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
+
+
+def test_rounded_factors_change_the_transformers_by_their_rounding_alone():
+    bottleneck = trained(name="dcunet10_ctstm").bottleneck.requires_grad_()
+    x = torch.randn(3, 128, 49, 8)
+    weights = torch.randn_like(x)
+
+    def way_back(*, rounded):
+        given = x.clone().requires_grad_()
+        output = side_by_side(bottleneck, given, rounded=rounded)
+        return output, *torch.autograd.grad((output * weights).sum(), (given, *bottleneck.parameters()))
+
+    for rounded, exact in zip(way_back(rounded=True), way_back(rounded=False), strict=True):
+        assert (rounded - exact).norm() / exact.norm() < (0.05 if rounds() else 1e-5)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "matmul"), reason="this torch has no such setting")
+def test_products_are_exact_unless_they_may_be_rounded():
+    setting = torch.backends.mkldnn.matmul
+    before = setting.fp32_precision
+    a, b = torch.rand(2, 300, 32), torch.rand(2, 32, 96)
+    exact = (a.double() @ b.double()).float()
+    with by_onednn(rounded=True):
+        with by_onednn(rounded=False):
+            pass
+        rounded = torch.bmm(a, b)  # the inner one has not ended what the outer one began
+        assert setting.fp32_precision == "bf16"
+    assert setting.fp32_precision == before
+    with by_onednn(rounded=False):
+        torch.testing.assert_close(torch.bmm(a, b), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(rounded, exact, rtol=0.01, atol=0.01)
 
 
 def test_the_way_back_of_the_recurrence_is_that_of_finite_differences():

@@ -11,15 +11,17 @@ from miase.config import ModelConfig
 from miase.errors import ConfigError
 from miase.models import MODELS, build_model, convolution
 from miase.models.complex import (
+    ComplexBlock,
     ComplexConv2d,
     ComplexConvTranspose2d,
-    bounded_mask,
-    complex_multiply,
+    concatenated,
     imag_part,
     interleave,
     real_part,
 )
 from miase.models.convolution import convolution_back
+from miase.models.masking import bounded_mask, complex_multiply, masked
+from miase.models.taps import spread
 from miase.models.transformer import ComplexBottleneck, TwoStageTransformer, in_windows
 
 SMALL = {"n_fft": 64, "hop_length": 16, "n_blocks": 1, "window_frames": 32, "sample_rate": 4000}
@@ -52,8 +54,9 @@ def test_complex_convolution_equals_torchs_own_on_complex_numbers(stride):
 @pytest.mark.parametrize(
     ("stride", "size"), [((2, 2), (12, 10)), ((2, 2), (11, 9)), ((2, 1), (6, 10)), ((1, 1), (6, 5))]
 )
-def test_complex_transposed_convolution_equals_torchs_own_on_complex_numbers(stride, size):
-    conv = ComplexConvTranspose2d(3, 4, (3, 3), stride)
+@pytest.mark.parametrize("n_channels", [4, 1])  # as a convolution, and tap by tap
+def test_complex_transposed_convolution_equals_torchs_own_on_complex_numbers(n_channels, stride, size):
+    conv = ComplexConvTranspose2d(3, n_channels, (3, 3), stride)
     torch.nn.init.normal_(conv.bias)
     x = torch.randn(2, 6, 6, 5)
     weight = torch.complex(conv.weight_real, conv.weight_imag)
@@ -87,18 +90,90 @@ def test_gradients_by_pieces_are_those_of_the_whole(monkeypatch, stride, n_frame
     assert len(taken) == 2 * (1 + len(x) * n_pieces)  # both ways: of the input, and of the weights
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"),
+    [
+        ((3, 3), (2, 2), (9, 14)),
+        ((5, 3), (3, 2), (13, 13)),
+        ((7, 5), (2, 1), (9, 7)),
+        ((3, 3), (1, 2), (5, 14)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_tap_by_tap_is_the_transposed_convolution_and_so_is_its_way_back(kernel, stride, size, dtype):
+    x, weight = torch.randn(2, 6, 5, 7, dtype=dtype), torch.randn(6, 2, *kernel, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    bias = torch.randn(2, dtype=dtype)
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + kernel[i] - 2 * padding[i]) for i in range(2)]
+    weights = torch.randn(2, 2, *size)
+
+    def ways_back(function, *given):
+        given = [tensor.clone().requires_grad_() for tensor in given]
+        output = function(*given).float()
+        return output, *torch.autograd.grad((output * weights).sum(), given)
+
+    exact = [tensor.double() for tensor in (x, weight, bias)]
+    expected = ways_back(lambda *a: nn.functional.conv_transpose2d(*a, stride, padding, extra), *exact)
+    given = ways_back(lambda *a: spread(*a, stride, padding, size), x, weight, bias)
+    for ours, theirs in zip(given, expected, strict=True):
+        error = (ours.double() - theirs.double()).norm() / theirs.double().norm()
+        assert error < (0.01 if dtype == torch.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize("layer", ["down", "up"])
+@pytest.mark.parametrize("training", [True, False])
+def test_norms_take_the_bias_out_as_if_it_had_been_added(layer, training):
+    conv = {
+        "down": ComplexConv2d(3, 4, (3, 3), (2, 2)),
+        "up": ComplexConvTranspose2d(3, 4, (3, 3), (2, 2)),
+    }[layer]
+    block = ComplexBlock(conv, 4)
+    for tensor in (conv.bias, block.norm.bias, block.norm.weight, block.norm.running_mean):
+        nn.init.normal_(tensor)
+    block.train(training)
+    other = copy.deepcopy(block)
+    x = torch.randn(2, 6, 6, 5)
+    size = ((12, 10),) if layer == "up" else ()
+    weights = torch.randn_like(other.conv(x, *size))
+
+    def plainly(x):
+        return nn.functional.leaky_relu(other.norm(other.conv(x, *size)), 0.01)
+
+    with torch.set_grad_enabled(training):
+        ours, theirs = block(x, *size), plainly(x)
+    torch.testing.assert_close(ours, theirs)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(block.state_dict()[name], value)
+    if training:
+        (ours * weights).sum().backward()
+        (theirs * weights).sum().backward()
+        assert not block.conv.bias.grad.any()
+        for parameter, reference in zip(block.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad, reference.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_concatenated_gets_its_own_gradients():
+    x, skipped = (torch.randn(2, n, 5, 7).requires_grad_() for n in (4, 6))
+    weights = torch.randn(2, 10, 5, 7)
+    given = torch.autograd.grad((concatenated(x, skipped) * weights).sum(), (x, skipped))
+    torch.testing.assert_close(given, (weights[:, :4], weights[:, 4:]), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("n_freq", [1, 2, 3])
 def test_narrow_images_in_bfloat16_hold_only_numbers(n_freq):
     conv = ComplexConv2d(64, 64, (3, 3), (2, 2))
     back = ComplexConvTranspose2d(64, 64, (3, 3), (2, 2))
+    last = ComplexConvTranspose2d(64, 1, (3, 3), (2, 2))
     x = torch.randn(2, 128, 9, n_freq).contiguous(memory_format=torch.channels_last).requires_grad_()
     for _ in range(5):
         for size in (1 << 10, 1 << 14, 1 << 18):
             torch.full((size,), torch.nan)  # what is allocated next may hold these
         with torch.autocast("cpu", torch.bfloat16):
             result = back(conv(x), (9, n_freq))
-        wanted = (x, conv.weight_real, back.weight_real)
-        for tensor in (result, *torch.autograd.grad(result.float().sum(), wanted)):
+            mask = last(result, (18, 2 * n_freq))
+        wanted = (x, conv.weight_real, back.weight_real, last.weight_real)
+        for tensor in (result, mask, *torch.autograd.grad(mask.sum() + result.float().sum(), wanted)):
             assert torch.isfinite(tensor).all()
 
 
@@ -124,6 +199,24 @@ def test_mask_has_a_finite_gradient_at_zero():
     torch.testing.assert_close(x.grad, torch.ones(1, 2))
     bounded_mask(x, 0.7).sum().backward()
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.7])
+def test_a_masked_spectrum_is_its_product_with_the_mask_and_so_is_its_way_back(exponent):
+    output = torch.randn(2, 2, 4, 5)
+    output[0, :, 0, 0] = 0
+    spectrum, weights = torch.randn(2, 2, 5, 4, 2)
+
+    def way_back(function):
+        given = output.clone().requires_grad_()
+        estimate = function(given)
+        return estimate, torch.autograd.grad((estimate * weights).sum(), given)[0]
+
+    def plainly(output):
+        return complex_multiply(bounded_mask(output.permute(0, 3, 2, 1), exponent), spectrum)
+
+    ours, theirs = way_back(lambda given: masked(given, spectrum, exponent)), way_back(plainly)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_masking_is_a_complex_product():

@@ -38,3 +38,19 @@ def test_a_tone_leaks_little():
     freqs = torch.arange(n_fft // 2 + 1) * sample_rate / n_fft
     leaked = power[(freqs - 1010).abs() > 200].max()
     assert 10 * torch.log10(leaked / power.max()) < -60
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(16, 4), (14, 4)])
+def test_the_way_back_of_synthesis_is_that_of_finite_differences(n_fft, hop_length):
+    stft = Stft(n_fft, hop_length).double()
+    spectrum = torch.randn(1, n_fft // 2 + 1, 4, 2)
+
+    def samples(spectrum):
+        return stft.synthesise(spectrum, 11)
+
+    given = spectrum.clone().requires_grad_()
+    weights = torch.randn(1, 11)
+    (gradient,) = torch.autograd.grad((samples(given) * weights).sum(), given)
+    step = torch.randn_like(spectrum)  # synthesis is linear: a step of any size tells its slope
+    expected = ((samples(spectrum + step) - samples(spectrum)) * weights).sum()
+    torch.testing.assert_close((gradient * step).sum(), expected.to(gradient.dtype), rtol=1e-4, atol=1e-4)

@@ -449,7 +449,9 @@ def test_a_run_without_a_better_validation_ends_early(noisy, tmp_path, monkeypat
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(noisy, tmp_path, monkeypatch):
     """Without batch norms, whose statistics are those of the smaller batch."""
-    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x * self.weight[:, None, None])
+    monkeypatch.setattr(
+        nn.functional, "batch_norm", lambda x, mean, var, weight, *rest: x * weight[:, None, None]
+    )
     config = {"noise": ("white",), "max_steps": 3, "average_decay": 0.0, "valid_share": 0.0}
     fit(noisy, tmp_path / "whole", having(batch_size=4, **config), quiet=True)
     fit(noisy, tmp_path / "parts", having(batch_size=2, accumulate=2, **config), quiet=True)

@@ -5,10 +5,13 @@ precision, several devices and export meet nothing unusual.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+LEAST = 1e-8  # sum of squared windows; at the ends of a signal it may be nothing
 
 
 class Stft(nn.Module):
@@ -49,16 +52,47 @@ class Stft(nn.Module):
 
     def synthesise(self, spectrum: Tensor, n_samples: int) -> Tensor:
         """(batch, freq, frame, 2) -> (batch, time) with time = n_samples; inverts ``analyse`` exactly."""
-        n_padded = n_samples + -n_samples % self.hop_length
-        samples = torch.istft(
-            torch.view_as_complex(spectrum.float().contiguous()),
-            self.n_fft,
-            self.hop_length,
-            window=self.window,
-            center=True,
-            length=n_padded,
-        )
-        return samples[..., :n_samples]
+        spectra = torch.view_as_complex(spectrum.transpose(1, 2).float().contiguous())
+        frames = torch.fft.irfft(spectra, self.n_fft) * self.window
+        samples = _OverlapAdd.apply(frames, self.hop_length)  # type: ignore[no-untyped-call]
+        squares = self.window.square().expand(1, *frames.shape[1:])
+        weight = overlap_add(squares, self.hop_length).clamp(min=LEAST)
+        first = self.n_fft // 2
+        result: Tensor = (samples / weight)[:, first : first + n_samples]
+        return result
+
+
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """The sum of frames where they stand, ``hop_length`` samples apart.
+
+    Args:
+        frames: (batch, frame, n_fft).
+        hop_length: in samples.
+
+    Returns:
+        (batch, time), as many whole hops as the frames reach into.
+    """
+    n_batch, n_frames, n_fft = frames.shape
+    n_blocks = -(-n_fft // hop_length)
+    blocks = F.pad(frames, (0, n_blocks * hop_length - n_fft)) if n_fft % hop_length else frames
+    blocks = blocks.view(n_batch, n_frames, n_blocks, hop_length)
+    total = frames.new_zeros(n_batch, n_frames + n_blocks - 1, hop_length)
+    for i in range(n_blocks):
+        total[:, i : i + n_frames] += blocks[:, :, i]
+    return total.flatten(1)
+
+
+class _OverlapAdd(torch.autograd.Function):
+    """Whose way back is a view, where PyTorch would fill and add up as many tensors as frames overlap."""
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, hop_length: int) -> Tensor:
+        ctx.how = frames.shape[-1], hop_length
+        return overlap_add(frames, hop_length)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.unfold(1, *ctx.how), None
 
 
 class AnalysisStream:
@@ -97,12 +131,9 @@ class SynthesisStream:
 
     def __init__(self, stft: Stft) -> None:
         self._stft = stft
-        self._blocks = -(-stft.n_fft // stft.hop_length)
-        self._sum = stft.window.new_zeros(
-            2, self._blocks - 1, stft.hop_length
-        )  # of the signal and of the window
-        squares = F.pad(stft.window.square(), (0, self._blocks * stft.hop_length - stft.n_fft))
-        self._squares = squares.view(self._blocks, 1, stft.hop_length)
+        n_blocks = -(-stft.n_fft // stft.hop_length)  # that a frame reaches into
+        # Sums of the signal and of the squared window in the blocks that further frames reach into.
+        self._sums = stft.window.new_zeros(2, (n_blocks - 1) * stft.hop_length)
         self._n_silent = stft.n_fft // 2  # samples before the signal that are still to be left out
 
     def feed(self, spectrum: Tensor, *, last: bool = False) -> Tensor:
@@ -115,16 +146,13 @@ class SynthesisStream:
         if n_frames == 0:  # which no transform takes
             return self._stft.window[:0]
         frames = torch.fft.irfft(torch.view_as_complex(spectrum.contiguous()), n_fft) * self._stft.window
-        blocks = F.pad(frames, (0, self._blocks * hop_length - n_fft)).view(
-            n_frames, self._blocks, hop_length
-        )
-        total = F.pad(self._sum, (0, 0, 0, n_frames))
-        for i in range(self._blocks):
-            total[0, i : i + n_frames] += blocks[:, i]
-            total[1, i : i + n_frames] += self._squares[i]
-        self._sum = total[:, n_frames:].clone()
-        done = total if last else total[:, :n_frames]
-        samples = (done[0] / done[1].clamp(min=1e-8)).flatten()
+        squares = self._stft.window.square().expand_as(frames)
+        sums = overlap_add(torch.stack((frames, squares)), hop_length)
+        sums[:, : self._sums.shape[1]] += self._sums
+        n_done = n_frames * hop_length
+        self._sums = sums[:, n_done:].clone()
+        signal, weight = sums if last else sums[:, :n_done]
+        samples: Tensor = signal / weight.clamp(min=LEAST)
         n_silent = min(self._n_silent, len(samples))
         self._n_silent -= n_silent
         return samples[n_silent:]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from miase.models import DCUNet
-from miase.models.complex import bounded_mask, power_of
 from miase.models.inference import FusedNetwork
+from miase.models.masking import masked, power_of
 from miase.overlap import SegmentStream
 from miase.sounds import Samples
 from miase.stft import AnalysisStream, Stft, SynthesisStream
@@ -55,7 +55,7 @@ class ModelStream:
         self._cut = _CutStream(model.stft) if with_cut else None
         empty = model.stft.window.new_zeros(0)
         self._spectrum = _Queue(empty.view(0, 1, 2).expand(0, network.n_freq, 2))  # that waits for its masks
-        self._outputs = self._spectrum.empty  # of the network, which wait for their turn
+        self._outputs = empty.view(1, 0, 1).expand(2, 0, network.n_freq)  # of the network, which wait
         self._n_early = 0  # frames that went out before the network was through with them
         self._streams = [empty] * (3 if with_cut else 1)
         self._n_left = 0  # samples still to be given
@@ -112,23 +112,23 @@ class ModelStream:
     def _step(self, spectrum: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
         """Spectrum and masked spectrum of the frames whose turn it is."""
         outputs = self._masks.feed(self._level.feed(spectrum, last=last), last=last)
-        n_late = min(self._n_early, len(outputs))
+        n_late = min(self._n_early, outputs.shape[1])
         self._n_early -= n_late
-        outputs = torch.cat((self._outputs, outputs[n_late:]))
+        outputs = torch.cat((self._outputs, outputs[:, n_late:]), dim=1)
         self._spectrum.append(spectrum)
-        n_given = len(outputs)
+        n_given = n_there = outputs.shape[1]
         if self._lookahead is not None and not last:
             n_given = max(0, len(self._spectrum) - self._lookahead)
-            if n_given > len(outputs):
-                early = self._masks.fork().feed(self._level.rest(), last=True)[self._n_early :]
-                early = early[: n_given - len(outputs)]
-                outputs = torch.cat((outputs, early))
-                self._n_early += len(early)
-        self._outputs = outputs[n_given:].clone()
+            if n_given > n_there:
+                early = self._masks.fork().feed(self._level.rest(), last=True)[:, self._n_early :]
+                early = early[:, : n_given - n_there]
+                outputs = torch.cat((outputs, early), dim=1)
+                self._n_early += early.shape[1]
+        self._outputs = outputs[:, n_given:].clone()
         noisy = self._spectrum.take(n_given)
-        # What `complex_multiply` gives, in a ninth of its time; that one must also compile and train.
-        masks = torch.view_as_complex(bounded_mask(outputs[:n_given], self._model.config.mask_exponent))
-        return noisy, torch.view_as_real(masks * torch.view_as_complex(noisy))
+        exponent = self._model.config.mask_exponent
+        estimate = masked(outputs[None, :, :n_given], noisy.transpose(0, 1)[None], exponent)
+        return noisy, estimate[0].transpose(0, 1)
 
 
 def _with_end(spectra: Iterator[Tensor], last: bool) -> Iterator[tuple[Tensor, bool]]:

@@ -6,6 +6,7 @@ needed, and weights that are kept for the way back and normed only after what th
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,15 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from miase.models.products import by_onednn
+
+FEWEST_STEPS = 24  # from which on oneDNN is faster
 MOST_STEPS = 128  # up to which all scores stand in memory at once
 SAFE_SCORE = 100.0  # whose powers of two, and sums and products of them, are far from the ends of float32
 
 
-def attend(qkv: Tensor) -> Tensor:
+def attend(qkv: Tensor, *, rounded: bool = False) -> Tensor:
     """softmax(q k' / sqrt(width)) v.
 
     Args:
         qkv: (row, step, 3, head, width), q, k and v along the third axis.
+        rounded: whether factors of matrix products, forth and back, may be rounded to bfloat16.
 
     Returns:
         (row, step, head * width).
@@ -30,48 +35,56 @@ def attend(qkv: Tensor) -> Tensor:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     if torch.is_grad_enabled() and qkv.requires_grad:
-        attended: Tensor = _AttentionAndBack.apply(qkv)  # type: ignore[no-untyped-call]
+        attended: Tensor = _AttentionAndBack.apply(qkv, rounded)  # type: ignore[no-untyped-call]
         return attended
-    return _attend(qkv)[0]
+    return _attend(qkv, rounded)[0]
 
 
-def _attend(qkv: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _products(n_steps: int, rounded: bool) -> AbstractContextManager[None]:
+    return by_onednn(rounded=rounded) if n_steps >= FEWEST_STEPS else nullcontext()
+
+
+def _attend(qkv: Tensor, rounded: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What `attend` gives, and what the way back needs: q, k, v, W before it is normed, its norm, W v."""
     n_rows, n_steps, _, n_heads, width = qkv.shape
     q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)  # (row * head, step, width) each
     q *= math.log2(math.e) / math.sqrt(width)
-    scores = torch.bmm(q, k.transpose(1, 2))
+    with _products(n_steps, rounded):
+        scores = torch.bmm(q, k.transpose(1, 2))
     least, most = torch.aminmax(scores)
     if not (least > -SAFE_SCORE and most < SAFE_SCORE):
         scores -= scores.amax(-1, keepdim=True)
     weights = scores.exp2_()
     norm = weights.sum(-1).reciprocal_().unsqueeze(1)
-    attended = torch.bmm(v.transpose(1, 2), weights.transpose(1, 2)).mul_(norm)  # (row * head, width, step)
+    with _products(n_steps, rounded):
+        attended = torch.bmm(v.transpose(1, 2), weights.transpose(1, 2))  # (row * head, width, step)
+    attended *= norm
     by_step = attended.view(n_rows, n_heads * width, n_steps).transpose(1, 2).contiguous()
     return by_step, (q, k, v, weights, norm, attended)
 
 
 class _AttentionAndBack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor) -> Tensor:
-        attended, kept = _attend(qkv)
-        ctx.n_heads = qkv.shape[3]
+    def forward(ctx: Any, qkv: Tensor, rounded: bool) -> Tensor:
+        attended, kept = _attend(qkv, rounded)
+        ctx.n_heads, ctx.rounded = qkv.shape[3], rounded
         ctx.save_for_backward(*kept)
         return attended
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """With W the weights and o what they gave, of the scores W (grad v' - sum over width of grad o)."""
         q, k, v, weights, norm, attended = ctx.saved_tensors
         n_rows, n_steps, _ = grad.shape
         grad = grad.transpose(1, 2).contiguous().view_as(attended).mul(norm)
         shared = (grad * attended).sum(1).unsqueeze(-1)
-        of_scores = torch.bmm(grad.transpose(1, 2), v.transpose(1, 2)).sub_(shared).mul_(weights)
         of_qkv = grad.new_empty(3, *attended.shape)
-        torch.bmm(k.transpose(1, 2), of_scores.transpose(1, 2), out=of_qkv[0])
-        torch.bmm(q.transpose(1, 2), of_scores, out=of_qkv[1])
-        torch.bmm(grad, weights, out=of_qkv[2])
+        with _products(n_steps, ctx.rounded):
+            of_scores = torch.bmm(grad.transpose(1, 2), v.transpose(1, 2)).sub_(shared).mul_(weights)
+            torch.bmm(k.transpose(1, 2), of_scores.transpose(1, 2), out=of_qkv[0])
+            torch.bmm(q.transpose(1, 2), of_scores, out=of_qkv[1])
+            torch.bmm(grad, weights, out=of_qkv[2])
         of_qkv[0] /= math.sqrt(q.shape[-1])
         of_qkv[1] *= math.log(2)
-        return of_qkv.view(3, n_rows, ctx.n_heads, -1, n_steps).permute(1, 4, 0, 2, 3).contiguous()
+        return of_qkv.view(3, n_rows, ctx.n_heads, -1, n_steps).permute(1, 4, 0, 2, 3).contiguous(), None

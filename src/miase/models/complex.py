@@ -1,4 +1,4 @@
-"""Complex layers on real tensors: convolution, transposed convolution, normalisation, activation and mask.
+"""Complex layers on real tensors: convolution, transposed convolution, normalisation and activation.
 
 Complex channels are interleaved: channel 2c holds the real part and 2c + 1 the imaginary part of complex
 channel c. In this order the concatenation of two complex tensors is a plain ``torch.cat`` along the channels.
@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from miase.models.convolution import convolve_by_pieces, learns_by_pieces
-
-Pair = tuple[int, int]
+from miase.models.convolution import Pair, convolve_by_pieces, learns_by_pieces
+from miase.models.taps import MOST_CHANNELS, spread
 
 
 def real_part(x: Tensor) -> Tensor:
@@ -85,10 +84,11 @@ class ComplexConv2d(_ComplexWeight):
         rows_imag = torch.stack((self.weight_imag, self.weight_real), dim=2)
         return torch.stack((rows_real, rows_imag), dim=1).flatten(0, 1).flatten(1, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, with_bias: bool = True) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
         weight = self.block_weight().transpose(2, 3)
-        return convolve(F.conv2d, x, weight, self.bias, self.stride[::-1], self.padding[::-1])
+        bias = self.bias if with_bias else None
+        return convolve(F.conv2d, x, weight, bias, self.stride[::-1], self.padding[::-1])
 
 
 class ComplexConvTranspose2d(_ComplexWeight):
@@ -111,16 +111,44 @@ class ComplexConvTranspose2d(_ComplexWeight):
         from_imag = torch.stack((-self.weight_imag, self.weight_real), dim=2)
         return torch.stack((from_real, from_imag), dim=1).flatten(0, 1).flatten(1, 2)
 
-    def forward(self, x: Tensor, size: Pair) -> Tensor:
+    def forward(self, x: Tensor, size: Pair, *, with_bias: bool = True) -> Tensor:
         """(batch, 2 * in_channels, frame', freq') -> (batch, 2 * out_channels, *size)."""
         stride, padding = self.stride[::-1], self.padding[::-1]
         extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
         weight = self.block_weight().transpose(2, 3)
+        bias = self.bias if with_bias else None
         if x.device.type != "cpu":
-            return convolve(F.conv_transpose2d, x, weight, self.bias, stride, padding, extra)
+            return convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
+        if bias is not None and weight.shape[1] <= MOST_CHANNELS:
+            x = x.float() if x.shape[-1] <= NARROW else x  # as `convolve` has it
+            return spread(x, weight, bias, stride, padding, size)
         # With a bias oneDNN takes up to twice the time forth, and up to four times back.
         y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
-        return y.add_(self.bias.to(y.dtype)[:, None, None])
+        return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
+
+
+def concatenated(x: Tensor, skipped: Tensor) -> Tensor:
+    """Both along the channels; on a CPU the gradient of each has memory of its own.
+
+    In bfloat16 sums with a view of some of the channels, the last axis in memory, take four times as long as
+    with a copy.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.cat((x, skipped), dim=1)
+    result: Tensor = _Concatenated.apply(x, skipped)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Concatenated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, skipped: Tensor) -> Tensor:
+        ctx.n_channels = x.shape[1], skipped.shape[1]
+        return torch.cat((x, skipped), dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        parts = torch.split(grad, ctx.n_channels, dim=1)
+        return tuple(part.contiguous(memory_format=torch.channels_last) for part in parts)
 
 
 class ComplexBlock(nn.Module):
@@ -133,30 +161,25 @@ class ComplexBlock(nn.Module):
 
     def forward(self, x: Tensor, *size: Pair) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
-        return F.leaky_relu(self.norm(self.conv(x, *size)), 0.01, inplace=True)
+        if type(self.norm) is nn.BatchNorm2d and (self.norm.training or not torch.is_grad_enabled()):
+            y = self._normed_without_bias(self.conv(x, *size, with_bias=False))
+        else:
+            y = self.norm(self.conv(x, *size))
+        return F.leaky_relu(y, 0.01, inplace=True)
 
-
-def bounded_mask(x: Tensor, exponent: float = 1.0) -> Tensor:
-    """Bounded complex ratio mask M = tanh(|O|)^e O / |O| (Choi et al. 2019, section 3.2, with e = 1).
-
-    (..., 2) -> (..., 2): the phase of O with a magnitude below 1. Its gradient is finite at O = 0,
-    where M = O for e = 1.
-    """
-    magnitude = torch.sqrt(power_of(x) + 1e-12)
-    bounded = torch.tanh(magnitude)
-    if exponent != 1:
-        bounded = bounded.pow(exponent)
-    return (bounded / magnitude).unsqueeze(-1) * x
-
-
-def power_of(x: Tensor) -> Tensor:
-    """(..., 2) -> (...): the sum of the squares of a pair, in a quarter of the time of ``sum``."""
-    real, imag = x.unbind(-1)
-    return torch.addcmul(real * real, imag, imag)
-
-
-def complex_multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Complex product of two (..., 2) tensors of real pairs."""
-    ar, ai = a.unbind(-1)
-    br, bi = b.unbind(-1)
-    return torch.stack((ar * br - ai * bi, ar * bi + ai * br), dim=-1)
+    def _normed_without_bias(self, x: Tensor) -> Tensor:
+        """The norm of x and the bias, which the mean takes out again, so that it need not be added."""
+        norm, bias = self.norm, self.conv.bias
+        assert norm.running_mean is not None
+        assert norm.num_batches_tracked is not None
+        with torch.no_grad():
+            mean = norm.running_mean - bias
+        beta = norm.bias + 0 * bias  # the bias has a gradient, of zero
+        y = F.batch_norm(
+            x, mean, norm.running_var, norm.weight, beta, norm.training, norm.momentum or 0.0, norm.eps
+        )
+        if norm.training and norm.momentum:
+            with torch.no_grad():
+                norm.num_batches_tracked += 1
+                norm.running_mean.copy_(mean + bias)
+        return y

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Pair = tuple[int, int]  # along rows and columns
+
 LARGE = 10_000_000  # bytes of an image
 PIECE = 8  # rows of the smaller image
 NARROWEST = 16  # channels: with fewer the whole is as fast

@@ -17,12 +17,11 @@ from miase.models.complex import (
     ComplexBlock,
     ComplexConv2d,
     ComplexConvTranspose2d,
-    Pair,
-    bounded_mask,
-    complex_multiply,
-    power_of,
+    concatenated,
 )
+from miase.models.convolution import Pair
 from miase.models.grouped import GroupedBottleneck
+from miase.models.masking import bounded_mask, masked, power_of
 from miase.models.transformer import ComplexBottleneck, RealBottleneck, in_windows
 from miase.stft import Stft
 
@@ -99,11 +98,16 @@ class DCUNet(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         """(batch, time) -> (batch, time), for any time of one sample up."""
         spectrum = self.stft.analyse(noisy)
-        estimate = complex_multiply(self.mask(spectrum), spectrum)
+        estimate = masked(self._output(spectrum), spectrum, self.config.mask_exponent)
         return self.stft.synthesise(estimate, noisy.shape[-1])
 
     def mask(self, spectrum: Tensor) -> Tensor:
         """Complex ratio mask, (batch, freq, frame, 2) -> (batch, freq, frame, 2)."""
+        output = self._output(spectrum).float().permute(0, 3, 2, 1)
+        return bounded_mask(output, self.config.mask_exponent)
+
+    def _output(self, spectrum: Tensor) -> Tensor:
+        """What the mask is made of, (batch, freq, frame, 2) -> (batch, 2, frame, freq)."""
         x = self.features(spectrum).permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
         sizes, skipped = [], []
         for block in self.encoder:
@@ -117,9 +121,9 @@ class DCUNet(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
         skipped.pop()
         for block in self.decoder:
-            x = torch.cat((self._through(block, x, sizes.pop()), skipped.pop()), dim=1)
-        output = self.mask_out(x, sizes.pop()).float().permute(0, 3, 2, 1)
-        return bounded_mask(output, self.config.mask_exponent)
+            x = concatenated(self._through(block, x, sizes.pop()), skipped.pop())
+        result: Tensor = self.mask_out(x, sizes.pop())
+        return result
 
     def _bottleneck(self, x: Tensor) -> Tensor:
         """The bottleneck, on a CPU with its parts side by side, and in float32, in which they are faster."""
@@ -127,9 +131,11 @@ class DCUNet(nn.Module):
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             y: Tensor = self.bottleneck(x)
             return y
+        rounded = torch.is_autocast_enabled("cpu")
         with torch.autocast("cpu", enabled=False):
             rows = x.float().permute(0, 3, 2, 1)
-            parts = GroupedBottleneck(self.bottleneck)(rows.view(*rows.shape[:-1], -1, 2).movedim(-1, 0))
+            grouped = GroupedBottleneck(self.bottleneck, rounded=rounded)
+            parts = grouped(rows.view(*rows.shape[:-1], -1, 2).movedim(-1, 0))
             return parts.movedim(0, -1).flatten(-2).permute(0, 3, 2, 1)
 
     def _through(self, block: Callable[..., Tensor], x: Tensor, *size: Pair) -> Tensor:

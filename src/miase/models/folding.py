@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from miase.models.complex import ComplexBlock, ComplexConvTranspose2d, Pair
+from miase.models.complex import ComplexBlock, ComplexConvTranspose2d
+from miase.models.convolution import Pair
 
 Parts = tuple[Tensor, ...]  # (frame, freq, channel): real and imaginary ones apart, or one tensor of both
 FEWEST = 16  # complex channels on either side with which three products pay: what a vector of float32 holds
@@ -113,21 +114,3 @@ def fold(layer: ComplexBlock | ComplexConvTranspose2d, n_skipped: int, dtype: to
 def _apart(n: int) -> Tensor:
     """Where in ``n`` interleaved pairs the real parts are, and then the imaginary ones."""
     return torch.arange(2 * n).view(n, 2).T.flatten()
-
-
-def phase_weights(mask_out: Folded) -> Tensor | None:
-    """A 3x3 transposed convolution of stride 2 as a 2x2 convolution that gives the four phases of its output.
-
-    With only two output channels the transposed form wastes most of the vector unit. Output 2 j sees input j
-    with tap 1; output 2 j - 1 sees input j - 1 with tap 2 and input j with tap 0.
-
-    Returns:
-        (2 * 2 * out, in, 2, 2) over inputs j - 1 and j, the phases (2 j - 1, 2 j) of (frame, freq) before the
-        channel; None for other kernels and strides.
-    """
-    if mask_out.kernel != (3, 3) or mask_out.stride != (2, 2) or mask_out.groups > 1:
-        return None
-    taps = mask_out.weight.new_zeros(2, 2, 3)  # phase, input, tap
-    taps[0, 0, 2] = taps[0, 1, 0] = taps[1, 1, 1] = 1
-    weight = torch.einsum("pax,qby,ioxy->pqoiab", taps, taps, mask_out.weight)
-    return weight.flatten(0, 2).contiguous(memory_format=torch.channels_last)

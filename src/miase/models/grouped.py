@@ -5,11 +5,15 @@ here are (group, row, step, width), one group for each transformer; a bottleneck
 case of one group.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from miase.models.attention import attend
+from miase.models.products import affine
 from miase.models.recurrence import logistic_weights, recurrent_states
 from miase.models.transformer import (
     ComplexBottleneck,
@@ -19,44 +23,91 @@ from miase.models.transformer import (
     TwoStageTransformer,
 )
 
+layer_norm = torch.ops.aten.native_layer_norm.out
+layer_norm_back = torch.ops.aten.native_layer_norm_backward
+
 
 class _Affine:
     """Linear layers, or 1x1 convolutions, of all groups: (group, ..., in) -> (group, ..., out)."""
 
-    def __init__(self, layers: list[nn.Linear] | list[nn.Conv2d]) -> None:
+    def __init__(self, layers: list[nn.Linear] | list[nn.Conv2d], *, rounded: bool) -> None:
+        self.rounded = rounded
         self.weight = torch.stack([layer.weight.flatten(1).T for layer in layers]).contiguous()
         biases = [layer.bias for layer in layers if layer.bias is not None]
         self.bias = torch.stack(biases).unsqueeze(1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = torch.bmm(x.flatten(1, -2), self.weight).add_(self.bias)  # baddbmm takes half as long again
+        rows = affine(x.flatten(1, -2), self.weight, self.bias, rounded=self.rounded)
         return rows.view(*x.shape[:-1], -1)
 
 
 class _Norm:
     """Layer norms of all groups over the last axis."""
 
-    def __init__(self, norms: list[nn.LayerNorm] | list[nn.GroupNorm]) -> None:
-        self.weight = torch.stack([norm.weight for norm in norms])[:, None, None]
-        self.bias = torch.stack([norm.bias for norm in norms])[:, None, None]
+    def __init__(self, norms: list[nn.LayerNorm]) -> None:
+        self.weight = [norm.weight for norm in norms]
+        self.bias = [norm.bias for norm in norms]
+        self.eps = norms[0].eps
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+        """(group, ..., width) -> the same."""
+        result: Tensor = _LayerNorms.apply(x, self.eps, *self.weight, *self.bias)  # type: ignore[no-untyped-call]
+        return result
 
 
-class _WholeNorm(_Norm):
+class _LayerNorms(torch.autograd.Function):
+    """Each group by itself: without weights of its own PyTorch's takes half as long again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float, *parameters: Tensor) -> Tensor:
+        n_groups = len(x)
+        y, mean, rstd = torch.empty_like(x), *x.new_empty(2, *x.shape[:-1], 1)
+        for i, (weight, bias) in enumerate(zip(parameters[:n_groups], parameters[n_groups:], strict=True)):
+            outs = {"out0": y[i], "out1": mean[i], "out2": rstd[i]}
+            layer_norm(x[i], x.shape[-1:], weight, bias, eps, **outs)
+        ctx.save_for_backward(x, mean, rstd, *parameters)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, *parameters = ctx.saved_tensors
+        n_groups = len(x)
+        groups = [
+            layer_norm_back(
+                grad[i],
+                x[i],
+                x.shape[-1:],
+                mean[i],
+                rstd[i],
+                parameters[i],
+                parameters[n_groups + i],
+                [True] * 3,
+            )
+            for i in range(n_groups)
+        ]
+        of_x, of_weight, of_bias = zip(*groups, strict=True)
+        return torch.stack(of_x), None, *of_weight, *of_bias
+
+
+class _WholeNorm:
     """Group norms with one group of channels: over everything but the item, with a weight per channel."""
+
+    def __init__(self, norms: list[nn.GroupNorm]) -> None:
+        self.weight = torch.stack([norm.weight for norm in norms])[:, None, None, None]
+        self.bias = torch.stack([norm.bias for norm in norms])[:, None, None, None]
 
     def __call__(self, x: Tensor) -> Tensor:
         """(group, item, first, second, width) -> the same."""
         normed = F.layer_norm(x, x.shape[2:])
-        return torch.addcmul(self.bias.unsqueeze(2), normed, self.weight.unsqueeze(2))
+        return torch.addcmul(self.bias, normed, self.weight)
 
 
 class _FeedForward:
     """The recurrent feed-forward parts of all groups; both directions of all GRUs take a step at a time."""
 
-    def __init__(self, layers: list[TransformerLayer]) -> None:
+    def __init__(self, layers: list[TransformerLayer], *, rounded: bool) -> None:
+        self.rounded = rounded
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         units = [
             logistic_weights(*(getattr(layer.gru, name + direction) for name in names))
@@ -81,11 +132,12 @@ class _FeedForward:
         both[..., width] = 1
         both[:, 0, ..., :width] = forth
         both[:, 1, ..., :width] = forth.flip(1)
-        inputs = torch.bmm(both.view(2 * n_groups, -1, width + 1), self.from_input)
+        rows = both.view(2 * n_groups, -1, width + 1)
+        inputs = affine(rows, self.from_input, None, rounded=self.rounded)
         inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
-        states = recurrent_states(inputs, self.from_state, self.state_bias)
+        states = recurrent_states(inputs, self.from_state, self.state_bias, rounded=self.rounded)
         states = torch.add(self.one_less, states, alpha=2)  # from k to h
-        outputs = torch.bmm(F.gelu(states).flatten(1, 2), self.out)
+        outputs = affine(F.gelu(states).flatten(1, 2), self.out, None, rounded=self.rounded)
         forward, backward = outputs.view(n_groups, 2, n_steps, n_rows, width).unbind(1)
         result: Tensor = forward + backward.flip(1)
         return result.add_(self.out_bias).transpose(1, 2)
@@ -94,29 +146,30 @@ class _FeedForward:
 class _Layer:
     """Transformer layers of all groups."""
 
-    def __init__(self, layers: list[TransformerLayer]) -> None:
+    def __init__(self, layers: list[TransformerLayer], *, rounded: bool) -> None:
+        self.rounded = rounded
         self.n_heads = layers[0].n_heads
-        self.qkv = _Affine([layer.qkv for layer in layers])
-        self.attention_out = _Affine([layer.attention_out for layer in layers])
+        self.qkv = _Affine([layer.qkv for layer in layers], rounded=rounded)
+        self.attention_out = _Affine([layer.attention_out for layer in layers], rounded=rounded)
         self.attention_norm = _Norm([layer.attention_norm for layer in layers])
-        self.feed_forward = _FeedForward(layers)
+        self.feed_forward = _FeedForward(layers, rounded=rounded)
         self.feed_forward_norm = _Norm([layer.feed_forward_norm for layer in layers])
 
     def __call__(self, x: Tensor) -> Tensor:
         """(group, row, step, width) -> the same."""
         n_groups, n_rows, n_steps, width = x.shape
         qkv = self.qkv(x).view(n_groups * n_rows, n_steps, 3, self.n_heads, width // self.n_heads)
-        x = self.attention_norm(x + self.attention_out(attend(qkv).view(x.shape)))
+        x = self.attention_norm(x + self.attention_out(attend(qkv, rounded=self.rounded).view(x.shape)))
         return self.feed_forward_norm(x + self.feed_forward(x))
 
 
 class _Block:
     """Two-stage blocks of all groups."""
 
-    def __init__(self, blocks: list[TwoStageBlock]) -> None:
-        self.along_freq = _Layer([block.along_freq for block in blocks])
+    def __init__(self, blocks: list[TwoStageBlock], *, rounded: bool) -> None:
+        self.along_freq = _Layer([block.along_freq for block in blocks], rounded=rounded)
         self.freq_norm = _WholeNorm([block.freq_norm for block in blocks])
-        self.along_time = _Layer([block.along_time for block in blocks])
+        self.along_time = _Layer([block.along_time for block in blocks], rounded=rounded)
         self.time_norm = _WholeNorm([block.time_norm for block in blocks])
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -128,18 +181,25 @@ class _Block:
 
 
 class GroupedBottleneck:
-    """The weights of a bottleneck as they are now, side by side."""
+    """The weights of a bottleneck as they are now, side by side.
 
-    def __init__(self, bottleneck: RealBottleneck | ComplexBottleneck) -> None:
+    Args:
+        bottleneck: whose they are.
+        rounded: whether factors of its matrix products, forth and back, may be rounded to bfloat16.
+    """
+
+    def __init__(self, bottleneck: RealBottleneck | ComplexBottleneck, *, rounded: bool = False) -> None:
         if isinstance(bottleneck, ComplexBottleneck):
             transformers = [bottleneck.transformer_a, bottleneck.transformer_b]
         else:
             transformers = [bottleneck.transformer]
-        self.conv_in = _Affine([t.conv_in for t in transformers])
+        self.conv_in = _Affine([t.conv_in for t in transformers], rounded=rounded)
         self.slope_in = _slopes([t.act_in for t in transformers])
-        self.blocks = [_Block(list(blocks)) for blocks in zip(*map(_blocks, transformers), strict=True)]
+        self.blocks = [
+            _Block(list(blocks), rounded=rounded) for blocks in zip(*map(_blocks, transformers), strict=True)
+        ]
         self.slope_out = _slopes([t.act_out for t in transformers])
-        self.conv_out = _Affine([t.conv_out for t in transformers])
+        self.conv_out = _Affine([t.conv_out for t in transformers], rounded=rounded)
         self.n_groups = len(transformers)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -160,8 +220,9 @@ def _blocks(transformer: TwoStageTransformer) -> list[TwoStageBlock]:
 
 
 def _slopes(activations: list[nn.PReLU]) -> Tensor:
-    return torch.stack([activation.weight for activation in activations])[:, None, None, None]
+    return torch.cat([activation.weight for activation in activations])
 
 
-def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    return x.clamp(min=0) + slope * x.clamp(max=0)
+def _prelu(x: Tensor, slopes: Tensor) -> Tensor:
+    """(group, ...), a slope for each group."""
+    return F.prelu(x.unsqueeze(0), slopes).squeeze(0)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from miase.models.complex import NARROW, ComplexBlock
 from miase.models.dcunet import DCUNet
-from miase.models.folding import Folded, Parts, fold, phase_weights
+from miase.models.folding import Folded, Parts, fold
 from miase.models.grouped import GroupedBottleneck
+from miase.models.taps import MOST_CHANNELS, summed, through_taps
 from miase.models.waiting import Waiting
 
 _PIECE = 1 << 16  # spectrum values; measured by benchmarks/speed.py
@@ -51,7 +52,6 @@ class FusedNetwork:
         self.window = model.config.window_frames // model.frame_stride
         # Frames that go through at once: so many that calls cost little, so few that they stay in the caches.
         self.piece = max(2, round(_PIECE / (self.n_freq * self.frame_stride))) * self.frame_stride
-        self.phases = phase_weights(self.mask_out)
 
     def stream(self, n_windows: int = 1) -> "MaskStream":
         """A new signal, of which the bottleneck takes ``n_windows`` windows at once."""
@@ -95,12 +95,12 @@ class MaskStream:
         )
         n_freq.reverse()
         n_channels = [n_channels[-1], *(weights.n_channels for weights in network.decoder)]
-        self._decoder: list[_Transposed | _Phases] = [
+        self._decoder = [
             _Transposed(weights, n_freq[i], n_freq[i + 1], n_channels[i], network.skipped[i])
             for i, weights in enumerate(network.decoder)
         ]
         last = network.mask_out, n_freq[-2], n_freq[-1], n_channels[-1], network.skipped[-1]
-        self._decoder.append(_Transposed(*last) if network.phases is None else _Phases(network.phases, *last))
+        self._decoder.append(_Transposed(*last))
 
     def feed(self, frames: Tensor, *, last: bool = False) -> Tensor:
         """Take the next frames and give the outputs that are complete.
@@ -110,7 +110,7 @@ class MaskStream:
             last: the signal ends with them; nothing may follow.
 
         Returns:
-            The network's output before it is bounded, (frame, freq, 2), with no, fewer or more frames.
+            The network's output before it is bounded, (2, frame, freq), with no, fewer or more frames.
         """
         with torch.inference_mode():
             x: Parts = (frames,)
@@ -129,14 +129,14 @@ class MaskStream:
                 self._decode(piece, activate=activate, last=last and i == len(pieces) - 1)
                 for i, piece in enumerate(pieces)
             ]
-            return torch.cat(outputs).float()
+            return torch.cat(outputs, dim=1).float()
 
     def _decode(self, x: Parts, *, activate: bool, last: bool) -> Tensor:
         sizes = [layer.waiting.n_taken for layer in self._encoder]
         for layer, size in zip(self._decoder, reversed(sizes), strict=True):
             layer.waiting.append(x, activate=activate)
             x, activate = layer.run(size if last else None), True
-        return torch.cat(x, dim=-1)
+        return torch.cat(x, dim=-1).movedim(-1, 0)
 
     def fork(self) -> "MaskStream":
         """The same state for another course of the signal."""
@@ -147,7 +147,7 @@ class MaskStream:
         return other
 
 
-Layer = TypeVar("Layer", "_Convolution", "_Transposed", "_Phases", "_Windows")
+Layer = TypeVar("Layer", "_Convolution", "_Transposed", "_Windows")
 
 
 def _forked(layer: Layer) -> Layer:
@@ -229,52 +229,20 @@ class _Transposed:
         if stop <= self._n_given:
             return _none(weights, self._n_freq_out)
         x = _as_image(self.waiting.frames(n_frames))
-        how = weights.stride, weights.padding, weights.output_padding, weights.groups
-        y = F.conv_transpose2d(x, weights.weight, weights.bias, *how)
         start = stride * self._first
+        how = weights.stride, weights.padding
+        if weights.n_channels <= MOST_CHANNELS:
+            planes = through_taps(x, weights.weight)
+            y = summed(planes, weights.bias, *how, (stop - start, self._n_freq_out))
+        else:
+            more = weights.output_padding, weights.groups
+            y = F.conv_transpose2d(x, weights.weight, weights.bias, *how, *more)
         result = _as_frames(y)[self._n_given - start : stop - start, : self._n_freq_out]
         self._n_given = stop
         seen_from = max(self._first, -(-(stop + padding - kernel + 1) // stride))
         self.waiting.drop(min(seen_from - self._first, n_frames))
         self._first = seen_from
         return weights.parts(result)
-
-
-class _Phases:
-    """The last transposed convolution by `phase_weights`."""
-
-    def __init__(
-        self,
-        phases: Tensor,
-        weights: Folded,
-        n_freq: int,
-        n_freq_out: int,
-        n_channels: int,
-        n_skipped: int,
-    ) -> None:
-        self._weights = weights
-        self._phases, self._bias = phases, weights.bias.repeat(4)
-        self.waiting = Waiting(1, n_freq, phases, n_channels, n_skipped)
-        self._n_freq_out = n_freq_out
-        self._n_given = 0
-
-    def run(self, size: int | None) -> Parts:
-        """As `_Transposed.run`."""
-        if size is not None:
-            self.waiting.end(1)
-        n_pairs = len(self.waiting) - 1
-        if n_pairs < 1:
-            return _none(self._weights, self._n_freq_out)
-        x = _as_image(self.waiting.frames(n_pairs + 1))
-        y: Tensor = _as_frames(F.conv2d(x, self._phases, self._bias, padding=(0, 1)))
-        n_channels = self._weights.n_channels
-        y = y.reshape(n_pairs, -1, 2, 2, n_channels).transpose(1, 2).reshape(2 * n_pairs, -1, n_channels)
-        start = 0 if self._n_given else 1  # output -1 is none
-        stop = len(y) if size is None else size - self._n_given + start
-        result = y[start:stop, 1 : self._n_freq_out + 1]
-        self._n_given += len(result)
-        self.waiting.drop(n_pairs)
-        return (result,)
 
 
 class _Windows:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from miase.models.complex import ComplexBlock, ComplexConvTranspose2d, Pair, imag_part, interleave, real_part
+from miase.models.complex import ComplexBlock, ComplexConvTranspose2d, imag_part, interleave, real_part
+from miase.models.convolution import Pair
 from miase.models.dcunet import DCUNet
 from miase.models.transformer import (
     ComplexBottleneck,

@@ -7,14 +7,22 @@ time of tanh: k' = s + z (k - s), with s = sigmoid(a + r u); `logistic_weights` 
 PyTorch's own recurrence does one unit and one direction at a time, and remembers each operation of each step.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from miase.models.products import by_onednn
+
 sigmoid_back = torch.ops.aten.sigmoid_backward  # g y (1 - y), of y the output
 START = 0.5  # k of h = 0
+MANY_ROWS = 128  # from which on oneDNN is faster, in float32: states are not rounded
+
+
+def _products(n_rows: int) -> AbstractContextManager[None]:
+    return by_onednn(rounded=False) if n_rows >= MANY_ROWS else nullcontext()
 
 
 class LogisticWeights(NamedTuple):
@@ -58,20 +66,23 @@ class _Kept(NamedTuple):
     new: Tensor
 
 
-def recurrent_states(inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> Tensor:
+def recurrent_states(
+    inputs: Tensor, from_state: Tensor, state_bias: Tensor, *, rounded: bool = False
+) -> Tensor:
     """The states k' after each step, from one of 1/2.
 
     Args:
         inputs: what comes from the inputs for the gates r, z and s, (unit, step, row, 3 * width).
         from_state: of `logistic_weights`, (unit, width, 3 * width).
         state_bias: of the same, (unit, 1, 3 * width).
+        rounded: whether factors of the gradient of ``from_state`` may be rounded to bfloat16.
 
     Returns:
         (unit, step, row, width).
     """
     given = (inputs, from_state, state_bias)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-        states: Tensor = _StepsAndBack.apply(*given)  # type: ignore[no-untyped-call]
+        states: Tensor = _StepsAndBack.apply(*given, rounded)  # type: ignore[no-untyped-call]
         return states
     return _steps(*given, None)
 
@@ -81,25 +92,34 @@ def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept |
     width = from_state.shape[1]
     states = inputs.new_empty(n_units, n_steps, n_rows, width)
     state = inputs.new_full((n_units, n_rows, width), START)
-    # Where the gates and the new states go, step by step: kept for the way back, or thrown away.
-    rooms = [part.unbind(1) for part in kept] if kept is not None else [[None] * n_steps] * 3
-    for to_state, given, to_gates, to_kept, to_new in zip(
-        states.unbind(1), inputs.unbind(1), *rooms, strict=True
-    ):
-        recurrent = torch.baddbmm(state_bias, state, from_state)
-        of_gates, of_new = recurrent[..., : 2 * width], recurrent[..., 2 * width :]
-        gates = torch.add(given[..., : 2 * width], of_gates, out=to_gates).sigmoid_()
-        reset, update = gates.chunk(2, dim=-1)
-        new = torch.addcmul(given[..., 2 * width :], reset, of_new, out=to_new).sigmoid_()
-        state = torch.addcmul(new, update, state - new, out=to_state)
-        if to_kept is not None:
-            to_kept.copy_(of_new)
+    recurrent = torch.empty_like(inputs[:, 0])
+    of_gates, of_new = recurrent[..., : 2 * width], recurrent[..., 2 * width :]
+    # Where the gates and the new states go, step by step: kept for the way back, or all in one place.
+    if kept is None:
+        room = inputs.new_empty(n_units, 1, n_rows, 3 * width).expand_as(inputs)
+        to_gates, to_new = room[..., : 2 * width], room[..., 2 * width :]
+    else:
+        to_gates, to_new = kept.gates, kept.new
+        to_kept = kept.from_state.unbind(1)
+    given = inputs[..., : 2 * width], inputs[..., 2 * width :]
+    steps = zip(
+        *(t.unbind(1) for t in (*given, to_gates, *to_gates.chunk(2, dim=-1), to_new, states)), strict=True
+    )
+    with _products(n_rows):
+        for step, (for_gates, for_new, gates, reset, update, new, to_state) in enumerate(steps):
+            torch.baddbmm(state_bias, state, from_state, out=recurrent)
+            torch.add(for_gates, of_gates, out=gates).sigmoid_()
+            torch.addcmul(for_new, reset, of_new, out=new).sigmoid_()
+            state = torch.lerp(new, state, update, out=to_state)
+            if kept is not None:
+                to_kept[step].copy_(of_new)
     return states
 
 
 class _StepsAndBack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, from_state: Tensor, state_bias: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, from_state: Tensor, state_bias: Tensor, rounded: bool) -> Tensor:
+        ctx.rounded = rounded
         width = from_state.shape[1]
         shape = (*inputs.shape[:-1], width)
         kept = _Kept(
@@ -111,7 +131,7 @@ class _StepsAndBack(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """All that does not depend on the gradient of the state is computed for all steps at once."""
         weight, states, gates, from_state, new = ctx.saved_tensors
         n_units, n_steps, n_rows, width = states.shape
@@ -124,17 +144,19 @@ class _StepsAndBack(torch.autograd.Function):
         sigmoid_back(before - new, update, grad_input=to_update)
         torch.mul(to_new, reset, out=to_state)
         of_states = torch.empty_like(states)
-        of_gates = torch.empty_like(slopes)
-        carried = torch.zeros_like(states[:, 0])
+        of_states[:, -1] = grad[:, -1]
+        straight = torch.empty_like(states[:, 0])
         weight_back = weight.transpose(1, 2)
-        of_each_step = (grad, update, slopes, of_states, of_gates)
-        for given, kept, slope, to_states, to_gates in list(
-            zip(*(tensor.unbind(1) for tensor in of_each_step), strict=True)
-        )[::-1]:
-            of_state = torch.add(given, carried, out=to_states)
-            of_gate = torch.mul(of_state.unsqueeze(2), slope, out=to_gates)
-            carried = torch.baddbmm(of_state * kept, of_gate.flatten(2), weight_back)
-        of_weight = before.flatten(1, 2).transpose(1, 2) @ of_gates.flatten(3).flatten(1, 2)
+        given, kept, of_state, of_gate = (t.unbind(1) for t in (grad, update, of_states, slopes))
+        with _products(n_rows):
+            for step in range(n_steps - 1, 0, -1):
+                of_gate[step].mul_(of_state[step].unsqueeze(2))
+                torch.addcmul(given[step - 1], of_state[step], kept[step], out=straight)
+                torch.baddbmm(straight, of_gate[step].flatten(2), weight_back, out=of_state[step - 1])
+        of_gate[0].mul_(of_state[0].unsqueeze(2))
+        of_gates = slopes  # times the gradients, by now
+        with by_onednn(rounded=ctx.rounded):
+            of_weight = torch.bmm(before.flatten(1, 2).transpose(1, 2), of_gates.flatten(3).flatten(1, 2))
         of_bias = of_gates.sum((1, 2)).flatten(1).unsqueeze(1)
         torch.mul(of_states, to_new, out=of_gates[:, :, :, 2])
-        return of_gates.flatten(3), of_weight, of_bias
+        return of_gates.flatten(3), of_weight, of_bias, None
