@@ -117,7 +117,7 @@ class ComplexConvTranspose2d(_ComplexWeight):
         extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
         weight = self.block_weight().transpose(2, 3)
         bias = self.bias if with_bias else None
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
         if bias is not None and weight.shape[1] <= MOST_CHANNELS:
             x = x.float() if x.shape[-1] <= NARROW else x  # as `convolve` has it

@@ -72,19 +72,10 @@ class _LayerNorms(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, *parameters = ctx.saved_tensors
-        n_groups = len(x)
+        weights, biases = parameters[: len(x)], parameters[len(x) :]
         groups = [
-            layer_norm_back(
-                grad[i],
-                x[i],
-                x.shape[-1:],
-                mean[i],
-                rstd[i],
-                parameters[i],
-                parameters[n_groups + i],
-                [True] * 3,
-            )
-            for i in range(n_groups)
+            layer_norm_back(grad[i], x[i], x.shape[-1:], mean[i], rstd[i], weight, bias, [True] * 3)
+            for i, (weight, bias) in enumerate(zip(weights, biases, strict=True))
         ]
         of_x, of_weight, of_bias = zip(*groups, strict=True)
         return torch.stack(of_x), None, *of_weight, *of_bias
