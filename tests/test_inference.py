@@ -175,9 +175,10 @@ def test_the_recurrence_is_torchs_own():
     gru = nn.GRU(5, 5, batch_first=True).double()
     x = torch.randn(4, 7, 5, dtype=torch.float64)  # (row, step, width)
     with torch.no_grad():
-        weights = logistic_weights(gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)
-        inputs = torch.cat((x, torch.ones(4, 7, 1)), dim=-1).transpose(0, 1) @ weights.from_input
-        states = recurrent_states(inputs[None], weights.from_state[None], weights.state_bias.view(1, 1, -1))
+        parameters = gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0
+        from_input, from_state, state_bias = logistic_weights(*(p.unsqueeze(0) for p in parameters))
+        inputs = torch.cat((x, torch.ones(4, 7, 1)), dim=-1).transpose(0, 1) @ from_input[0]
+        states = recurrent_states(inputs[None], from_state, state_bias)
         torch.testing.assert_close(2 * states[0].transpose(0, 1) - 1, gru(x)[0], rtol=1e-12, atol=1e-12)
 
 

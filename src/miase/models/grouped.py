@@ -100,18 +100,14 @@ class _FeedForward:
     def __init__(self, layers: list[TransformerLayer], *, rounded: bool) -> None:
         self.rounded = rounded
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        units = [
-            logistic_weights(*(getattr(layer.gru, name + direction) for name in names))
-            for layer in layers
-            for direction in ("", "_reverse")
-        ]
-        from_input, from_state, state_bias = zip(*units, strict=True)
-        self.from_input, self.from_state = torch.stack(from_input), torch.stack(from_state)
-        self.state_bias = torch.stack(state_bias).unsqueeze(1)
+        units = [(layer.gru, direction) for layer in layers for direction in ("", "_reverse")]
+        self.recurrence = logistic_weights(
+            *(torch.stack([getattr(gru, name + direction) for gru, direction in units]) for name in names)
+        )
         out = [layer.feed_forward_out for layer in layers]
         self.out = torch.stack([half.T for linear in out for half in linear.weight.chunk(2, dim=1)])
         self.out_bias = torch.stack([linear.bias for linear in out])[:, None, None]
-        self.one_less = -torch.ones_like(self.state_bias[0, 0, :1])
+        self.one_less = self.out_bias.new_full((1,), -1.0)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(group, row, step, width) -> the same."""
@@ -124,9 +120,9 @@ class _FeedForward:
         both[:, 0, ..., :width] = forth
         both[:, 1, ..., :width] = forth.flip(1)
         rows = both.view(2 * n_groups, -1, width + 1)
-        inputs = affine(rows, self.from_input, None, rounded=self.rounded)
+        inputs = affine(rows, self.recurrence.from_input, None, rounded=self.rounded)
         inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
-        states = recurrent_states(inputs, self.from_state, self.state_bias, rounded=self.rounded)
+        states = recurrent_states(inputs, *self.recurrence[1:], rounded=self.rounded)
         states = torch.add(self.one_less, states, alpha=2)  # from k to h
         outputs = affine(F.gelu(states).flatten(1, 2), self.out, None, rounded=self.rounded)
         forward, backward = outputs.view(n_groups, 2, n_steps, n_rows, width).unbind(1)

@@ -29,9 +29,9 @@ class LogisticWeights(NamedTuple):
     """Weights of the gates r, z and s along the last axis.
 
     Attributes:
-        from_input: (width + 1, 3 * width), for inputs with a one beside them.
-        from_state: (width, 3 * width), for k.
-        state_bias: (3 * width), beside what comes from the state.
+        from_input: (unit, width + 1, 3 * width), for inputs with a one beside them.
+        from_state: (unit, width, 3 * width), for k.
+        state_bias: (unit, 1, 3 * width), beside what comes from the state.
     """
 
     from_input: Tensor
@@ -40,21 +40,21 @@ class LogisticWeights(NamedTuple):
 
 
 def logistic_weights(w_input: Tensor, w_state: Tensor, b_input: Tensor, b_state: Tensor) -> LogisticWeights:
-    """The weights of a unit as `torch.nn.GRU` has them, for k in place of h: U h = 2 U k - U 1.
+    """The weights of units as `torch.nn.GRU` has them, for k in place of h: U h = 2 U k - U 1.
 
     Args:
-        w_input: W, (3 * width, width).
-        w_state: U, (3 * width, width).
-        b_input: beside W x, (3 * width).
-        b_state: beside U h, (3 * width).
+        w_input: W, (unit, 3 * width, width).
+        w_state: U, (unit, 3 * width, width).
+        b_input: beside W x, (unit, 3 * width).
+        b_state: beside U h, (unit, 3 * width).
     """
-    width = w_state.shape[1]
+    width = w_state.shape[2]
     scale = w_input.new_ones(3 * width)
     scale[2 * width :] = 2  # tanh(y) is a sigmoid of 2 y
     return LogisticWeights(
-        torch.cat((w_input.T, b_input.unsqueeze(0))) * scale,
-        w_state.T * (2 * scale),
-        (b_state - w_state.sum(1)) * scale,
+        torch.cat((w_input.mT, b_input.unsqueeze(1)), dim=1) * scale,
+        w_state.mT * (2 * scale),
+        ((b_state - w_state.sum(2)) * scale).unsqueeze(1),
     )
 
 
