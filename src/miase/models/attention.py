@@ -50,14 +50,14 @@ def _attend(qkv: Tensor, rounded: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)  # (row * head, step, width) each
     q *= math.log2(math.e) / math.sqrt(width)
     with _products(n_steps, rounded):
-        scores = torch.bmm(q, k.transpose(1, 2))
+        scores = torch.bmm(k, q.transpose(1, 2))  # (row * head, step of k, step of q)
     least, most = torch.aminmax(scores)
     if not (least > -SAFE_SCORE and most < SAFE_SCORE):
-        scores -= scores.amax(-1, keepdim=True)
+        scores -= scores.amax(1, keepdim=True)
     weights = scores.exp2_()
-    norm = weights.sum(-1).reciprocal_().unsqueeze(1)
+    norm = weights.sum(1, keepdim=True).reciprocal_()
     with _products(n_steps, rounded):
-        attended = torch.bmm(v.transpose(1, 2), weights.transpose(1, 2))  # (row * head, width, step)
+        attended = torch.bmm(v.transpose(1, 2), weights)  # (row * head, width, step)
     attended *= norm
     by_step = attended.view(n_rows, n_heads * width, n_steps).transpose(1, 2).contiguous()
     return by_step, (q, k, v, weights, norm, attended)
@@ -78,13 +78,13 @@ class _AttentionAndBack(torch.autograd.Function):
         q, k, v, weights, norm, attended = ctx.saved_tensors
         n_rows, n_steps, _ = grad.shape
         grad = grad.transpose(1, 2).contiguous().view_as(attended).mul(norm)
-        shared = (grad * attended).sum(1).unsqueeze(-1)
+        shared = (grad * attended).sum(1, keepdim=True)
         of_qkv = grad.new_empty(3, *attended.shape)
         with _products(n_steps, ctx.rounded):
-            of_scores = torch.bmm(grad.transpose(1, 2), v.transpose(1, 2)).sub_(shared).mul_(weights)
-            torch.bmm(k.transpose(1, 2), of_scores.transpose(1, 2), out=of_qkv[0])
-            torch.bmm(q.transpose(1, 2), of_scores, out=of_qkv[1])
-            torch.bmm(grad, weights, out=of_qkv[2])
+            of_scores = torch.bmm(v, grad).sub_(shared).mul_(weights)
+            torch.bmm(k.transpose(1, 2), of_scores, out=of_qkv[0])
+            torch.bmm(q.transpose(1, 2), of_scores.transpose(1, 2), out=of_qkv[1])
+            torch.bmm(grad, weights.transpose(1, 2), out=of_qkv[2])
         of_qkv[0] /= math.sqrt(q.shape[-1])
         of_qkv[1] *= math.log(2)
         return of_qkv.view(3, n_rows, ctx.n_heads, -1, n_steps).permute(1, 4, 0, 2, 3).contiguous(), None
