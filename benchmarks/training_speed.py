@@ -25,6 +25,7 @@ from miase.parallel import keep_memory
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 WAYS = ("plain", "module", "bfloat16")
+SETTLING = 4  # steps in which memory that is kept finds its place
 
 
 def main() -> None:
@@ -43,14 +44,14 @@ def main() -> None:
         processes.append(spawn.Process(target=steps, args=(way, theirs), daemon=True))
         processes[-1].start()
     times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(arguments.repeats + 1):
+    for _ in range(SETTLING + arguments.repeats):
         for way, pipe in pipes.items():
             pipe.send(True)
             times[way].append(pipe.recv())
     for pipe, process in zip(pipes.values(), processes, strict=True):
         pipe.send(False)
         process.join()
-    kept = {way: values[1:] for way, values in times.items()}  # without what only the first time takes
+    kept = {way: values[SETTLING:] for way, values in times.items()}
     results = {"machine": machine(), "training step": ratios(kept, "module")}
     show("training step", results["training step"])
     arguments.results.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from miase.models.products import by_onednn
 
 FEWEST_STEPS = 24  # from which on oneDNN is faster
 MOST_STEPS = 128  # up to which all scores stand in memory at once
-SAFE_SCORE = 100.0  # whose powers of two, and sums and products of them, are far from the ends of float32
+SAFE = 2.0**100  # sums of powers between which and its inverse their products, too, are numbers of float32
 
 
 def attend(qkv: Tensor, *, rounded: bool = False) -> Tensor:
@@ -44,18 +44,27 @@ def _products(n_steps: int, rounded: bool) -> AbstractContextManager[None]:
     return by_onednn(rounded=rounded) if n_steps >= FEWEST_STEPS else nullcontext()
 
 
+def _powers(q: Tensor, k: Tensor, rounded: bool, *, shifted: bool) -> Tensor:
+    """Of the scores, powers of two, (row * head, step of k, step of q); ``shifted`` to 1 for the largest."""
+    with _products(q.shape[1], rounded):
+        scores = torch.bmm(k, q.transpose(1, 2))
+    if shifted:
+        scores -= scores.amax(1, keepdim=True)
+    return scores.exp2_()
+
+
 def _attend(qkv: Tensor, rounded: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What `attend` gives, and what the way back needs: q, k, v, W before it is normed, its norm, W v."""
     n_rows, n_steps, _, n_heads, width = qkv.shape
     q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)  # (row * head, step, width) each
     q *= math.log2(math.e) / math.sqrt(width)
-    with _products(n_steps, rounded):
-        scores = torch.bmm(k, q.transpose(1, 2))  # (row * head, step of k, step of q)
-    least, most = torch.aminmax(scores)
-    if not (least > -SAFE_SCORE and most < SAFE_SCORE):
-        scores -= scores.amax(1, keepdim=True)
-    weights = scores.exp2_()
-    norm = weights.sum(1, keepdim=True).reciprocal_()
+    weights = _powers(q, k, rounded, shifted=False)
+    norm = weights.sum(1, keepdim=True)
+    least, most = torch.aminmax(norm)
+    if not (least > 1 / SAFE and most < SAFE):
+        weights = _powers(q, k, rounded, shifted=True)
+        norm = weights.sum(1, keepdim=True)
+    norm = norm.reciprocal_()
     with _products(n_steps, rounded):
         attended = torch.bmm(v.transpose(1, 2), weights)  # (row * head, width, step)
     attended *= norm

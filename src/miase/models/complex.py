@@ -120,7 +120,6 @@ class ComplexConvTranspose2d(_ComplexWeight):
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
         if bias is not None and weight.shape[1] <= MOST_CHANNELS:
-            x = x.float() if x.shape[-1] <= NARROW else x  # as `convolve` has it
             return spread(x, weight, bias, stride, padding, size)
         # With a bias oneDNN takes up to twice the time forth, and up to four times back.
         y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)

@@ -112,22 +112,59 @@ class _FeedForward:
     def __call__(self, x: Tensor) -> Tensor:
         """(group, row, step, width) -> the same."""
         n_groups, n_rows, n_steps, width = x.shape
-        # (group * direction, step, row, width), the backward direction with its last step first.
-        # A one beside each row takes the bias along.
-        forth = x.transpose(1, 2)
-        both = x.new_empty(n_groups, 2, n_steps, n_rows, width + 1)
-        both[..., width] = 1
-        both[:, 0, ..., :width] = forth
-        both[:, 1, ..., :width] = forth.flip(1)
-        rows = both.view(2 * n_groups, -1, width + 1)
+        rows = _There.apply(x).flatten(1, 2)  # type: ignore[no-untyped-call]
         inputs = affine(rows, self.recurrence.from_input, None, rounded=self.rounded)
         inputs = inputs.view(2 * n_groups, n_steps, n_rows, 3 * width)
         states = recurrent_states(inputs, *self.recurrence[1:], rounded=self.rounded)
         states = torch.add(self.one_less, states, alpha=2)  # from k to h
         outputs = affine(F.gelu(states).flatten(1, 2), self.out, None, rounded=self.rounded)
-        forward, backward = outputs.view(n_groups, 2, n_steps, n_rows, width).unbind(1)
-        result: Tensor = forward + backward.flip(1)
-        return result.add_(self.out_bias).transpose(1, 2)
+        both: Tensor = _Back.apply(outputs.view_as(states))  # type: ignore[no-untyped-call]
+        return both + self.out_bias
+
+
+def _there(x: Tensor, n_ones: int) -> Tensor:
+    """For both directions of a recurrence, the second with its last step first, and ones beside each row.
+
+    (group, row, step, width) -> (group * direction, step, row, width + n_ones).
+    """
+    n_groups, n_rows, n_steps, width = x.shape
+    forth = x.transpose(1, 2)
+    both = x.new_empty(n_groups, 2, n_steps, n_rows, width + n_ones)
+    both[..., width:] = 1
+    both[:, 0, ..., :width] = forth
+    both[:, 1, ..., :width] = forth.flip(1)
+    return both.flatten(0, 1)
+
+
+def _back(both: Tensor, width: int) -> Tensor:
+    """The sum of both directions: what `_there` would need to give ``both``'s gradient."""
+    forward, backward = both.view(-1, 2, *both.shape[1:])[..., :width].transpose(2, 3).unbind(1)
+    return torch.add(forward, backward.flip(2), out=both.new_empty(forward.shape))
+
+
+class _There(torch.autograd.Function):
+    """A one stands beside each row, which takes the bias along."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.width = x.shape[-1]
+        return _there(x, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _back(grad, ctx.width)
+
+
+class _Back(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        return _back(both, both.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _there(grad, 0)
 
 
 class _Layer:

@@ -5,13 +5,14 @@ stand beside the channels, each in a plane of its own, and the planes are summed
 """
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from miase.models.convolution import Pair, convolution_back
+from miase.models.convolution import Pair
 from miase.models.products import by_onednn
 
 MOST_CHANNELS = 4  # of the output: a quarter of a vector of float32
@@ -47,13 +48,14 @@ class _Spread(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        stride, padding, size = ctx.how
-        reached = [stride[i] * (x.shape[2 + i] - 1) + weight.shape[2 + i] - 2 * padding[i] for i in range(2)]
-        extra = [size[i] - reached[i] for i in range(2)]
-        rounded = grad.to(x.dtype, memory_format=torch.channels_last)
-        how = stride, padding, (1, 1), True, extra, 1
-        of_x, of_weight, _ = convolution_back(rounded, x, weight, None, *how, [True, True, False])
-        return of_x, of_weight, grad.sum((0, 2, 3)), None, None, None
+        rows = x.permute(0, 2, 3, 1)
+        shape = (*weight.shape[1:], *rows.shape[:3])
+        planes = _seen(grad.to(x.dtype), shape, *ctx.how).flatten(3).flatten(0, 2)
+        with by_onednn(rounded=False):
+            of_rows = torch.mm(planes.T, weight.flatten(1).T)
+            of_weight = torch.mm(planes, rows.flatten(0, 2)).T
+        of_x = of_rows.view_as(rows).permute(0, 3, 1, 2)
+        return of_x, of_weight.reshape(weight.shape), grad.sum((0, 2, 3)), None, None, None
 
 
 def through_taps(x: Tensor, weight: Tensor) -> Tensor:
@@ -77,13 +79,8 @@ def summed(planes: Tensor, bias: Tensor, stride: Pair, padding: Pair, size: Pair
     Returns:
         (batch, out, *size).
     """
-    n_channels, *kernel, n_batch, n_rows, n_columns = planes.shape
-    out = planes.new_empty(n_channels, n_batch, *size)
-    phases = [
-        [_Phase(first, kernel[i], stride[i], padding[i], n_in, size[i]) for first in range(stride[i])]
-        for i, n_in in enumerate((n_rows, n_columns))
-    ]
-    for rows, columns in itertools.product(*phases):
+    out = planes.new_empty(planes.shape[0], planes.shape[3], *size)
+    for rows, columns in _phases(planes.shape, stride, padding, size):
         phase = out[..., rows.of_output, columns.of_output]
         total = bias.to(out.dtype)[:, None, None, None].expand_as(phase).contiguous()
         for row, column in itertools.product(rows.taps, columns.taps):
@@ -91,6 +88,17 @@ def summed(planes: Tensor, bias: Tensor, stride: Pair, padding: Pair, size: Pair
             total[..., row.of_phase, column.of_phase] += seen
         phase.copy_(total)
     return out.transpose(0, 1)
+
+
+def _seen(grad: Tensor, shape: Sequence[int], stride: Pair, padding: Pair, size: Pair) -> Tensor:
+    """The way back of `summed`: planes of this shape, with the gradients that each tap takes to its inputs."""
+    planes = grad.new_zeros(*shape)
+    for rows, columns in _phases(shape, stride, padding, size):
+        phase = grad.transpose(0, 1)[..., rows.of_output, columns.of_output]
+        for row, column in itertools.product(rows.taps, columns.taps):
+            seen = planes[:, row.number, column.number, :, row.of_input, column.of_input]
+            seen.copy_(phase[..., row.of_phase, column.of_phase])
+    return planes
 
 
 class _Tap(NamedTuple):
@@ -113,3 +121,12 @@ class _Phase:
             start, stop = max(0, -ahead), min(n_out, n_in - ahead)
             if start < stop:
                 self.taps.append(_Tap(number, slice(start, stop), slice(start + ahead, stop + ahead)))
+
+
+def _phases(shape: Sequence[int], stride: Pair, padding: Pair, size: Pair) -> Iterator[tuple[_Phase, _Phase]]:
+    """Those of rows with those of columns, for planes of this shape."""
+    of_rows, of_columns = (
+        [_Phase(k, shape[1 + i], stride[i], padding[i], shape[4 + i], size[i]) for k in range(stride[i])]
+        for i in range(2)
+    )
+    yield from itertools.product(of_rows, of_columns)
