@@ -91,7 +91,7 @@ def summed(planes: Tensor, bias: Tensor, stride: Pair, padding: Pair, size: Pair
 
 
 def _seen(grad: Tensor, shape: Sequence[int], stride: Pair, padding: Pair, size: Pair) -> Tensor:
-    """The way back of `summed`: planes of this shape, with the gradients that each tap takes to its inputs."""
+    """The way back of `summed`: planes of this shape, with what each tap takes back to its inputs."""
     planes = grad.new_zeros(*shape)
     for rows, columns in _phases(shape, stride, padding, size):
         phase = grad.transpose(0, 1)[..., rows.of_output, columns.of_output]
