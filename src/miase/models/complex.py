@@ -111,38 +111,45 @@ class ComplexConvTranspose2d(_ComplexWeight):
         from_imag = torch.stack((-self.weight_imag, self.weight_real), dim=2)
         return torch.stack((from_real, from_imag), dim=1).flatten(0, 1).flatten(1, 2)
 
-    def forward(self, x: Tensor, size: Pair, *, with_bias: bool = True) -> Tensor:
-        """(batch, 2 * in_channels, frame', freq') -> (batch, 2 * out_channels, *size)."""
+    def forward(self, x: Tensor, size: Pair, *skipped: Tensor, with_bias: bool = True) -> Tensor:
+        """(batch, 2 * in_channels, frame', freq') -> (batch, 2 * out_channels, *size).
+
+        The last of the input's channels may be ``skipped``.
+        """
         stride, padding = self.stride[::-1], self.padding[::-1]
         extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
         weight = self.block_weight().transpose(2, 3)
         bias = self.bias if with_bias else None
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        by_taps = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        if by_taps and bias is not None and weight.shape[1] <= MOST_CHANNELS:
+            return spread((x, *skipped), weight, bias, stride, padding, size)
+        x = concatenated(x, *skipped)
+        if x.device.type != "cpu":
             return convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
-        if bias is not None and weight.shape[1] <= MOST_CHANNELS:
-            return spread(x, weight, bias, stride, padding, size)
         # With a bias oneDNN takes up to twice the time forth, and up to four times back.
         y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
         return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
 
 
-def concatenated(x: Tensor, skipped: Tensor) -> Tensor:
-    """Both along the channels; on a CPU the gradient of each has memory of its own.
+def concatenated(x: Tensor, *skipped: Tensor) -> Tensor:
+    """All along the channels; on a CPU the gradient of each has memory of its own.
 
     In bfloat16 sums with a view of some of the channels, the last axis in memory, take four times as long as
     with a copy.
     """
+    if not skipped:
+        return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return torch.cat((x, skipped), dim=1)
-    result: Tensor = _Concatenated.apply(x, skipped)  # type: ignore[no-untyped-call]
+        return torch.cat((x, *skipped), dim=1)
+    result: Tensor = _Concatenated.apply(x, *skipped)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Concatenated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, skipped: Tensor) -> Tensor:
-        ctx.n_channels = x.shape[1], skipped.shape[1]
-        return torch.cat((x, skipped), dim=1)
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        ctx.n_channels = [part.shape[1] for part in parts]
+        return torch.cat(parts, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:

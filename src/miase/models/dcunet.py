@@ -119,10 +119,10 @@ class DCUNet(nn.Module):
             x = in_windows(bottleneck, x.transpose(2, 3), self.config.window_frames // self.frame_stride)
             x = x.transpose(2, 3)
             x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
-        skipped.pop()
-        for block in self.decoder:
-            x = concatenated(self._through(block, x, sizes.pop()), skipped.pop())
-        result: Tensor = self.mask_out(x, sizes.pop())
+        skipped[-1:] = []  # the bottleneck had it
+        for i, block in enumerate(self.decoder):
+            x = self._through(block, concatenated(x, skipped.pop()) if i else x, sizes.pop())
+        result: Tensor = self.mask_out(x, sizes.pop(), *skipped)
         return result
 
     def _bottleneck(self, x: Tensor) -> Tensor:

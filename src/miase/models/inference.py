@@ -232,7 +232,7 @@ class _Transposed:
         start = stride * self._first
         how = weights.stride, weights.padding
         if weights.n_channels <= MOST_CHANNELS:
-            planes = through_taps(x, weights.weight)
+            planes = through_taps([x], weights.weight)
             y = summed(planes, weights.bias, *how, (stop - start, self._n_freq_out))
         else:
             more = weights.output_padding, weights.groups

@@ -18,11 +18,14 @@ from miase.models.products import by_onednn
 MOST_CHANNELS = 4  # of the output: a quarter of a vector of float32
 
 
-def spread(x: Tensor, weight: Tensor, bias: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:
+def spread(
+    inputs: Sequence[Tensor], weight: Tensor, bias: Tensor, stride: Pair, padding: Pair, size: Pair
+) -> Tensor:
     """The transposed convolution, in float32.
 
     Args:
-        x: (batch, in, row, column), channels last in memory.
+        inputs: whose channels, one after another, are those that are convolved, (batch, in, row, column) each,
+            channels last in memory.
         weight: (in, out, *kernel).
         bias: (out,).
         stride: of rows and columns.
@@ -32,38 +35,52 @@ def spread(x: Tensor, weight: Tensor, bias: Tensor, stride: Pair, padding: Pair,
     Returns:
         (batch, out, *size), each channel's values one after another in memory.
     """
-    result: Tensor = _Spread.apply(x, weight, bias, stride, padding, size)  # type: ignore[no-untyped-call]
+    how = stride, padding, size
+    result: Tensor = _Spread.apply(weight, bias, *how, *inputs)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Spread(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *how: Pair) -> Tensor:
-        weight = weight.to(x.dtype)
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
+        how, inputs = rest[:3], rest[3:]
+        weight = weight.to(inputs[0].dtype)
+        ctx.save_for_backward(weight, *inputs)
         ctx.how = how
-        return summed(through_taps(x, weight), bias, *how)
+        return summed(through_taps(inputs, weight), bias, *how)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        rows = x.permute(0, 2, 3, 1)
-        shape = (*weight.shape[1:], *rows.shape[:3])
-        planes = _seen(grad.to(x.dtype), shape, *ctx.how).flatten(3).flatten(0, 2)
+        weight, *inputs = ctx.saved_tensors
+        n_batch, _, *size = inputs[0].shape
+        shape = (*weight.shape[1:], n_batch, *size)
+        planes = _seen(grad.to(weight.dtype), shape, *ctx.how).flatten(3).flatten(0, 2)
+        of_inputs, of_weights = [], []
         with by_onednn(rounded=False):
-            of_rows = torch.mm(planes.T, weight.flatten(1).T)
-            of_weight = torch.mm(planes, rows.flatten(0, 2)).T
-        of_x = of_rows.view_as(rows).permute(0, 3, 1, 2)
-        return of_x, of_weight.reshape(weight.shape), grad.sum((0, 2, 3)), None, None, None
+            for rows, part in _rows_and_weights(inputs, weight):
+                of_rows = torch.mm(planes.T, part.T)
+                of_inputs.append(of_rows.view(n_batch, *size, -1).permute(0, 3, 1, 2))
+                of_weights.append(torch.mm(planes, rows).T)
+        of_weight = torch.cat(of_weights).view(weight.shape)
+        return of_weight, grad.sum((0, 2, 3)), None, None, None, *of_inputs
 
 
-def through_taps(x: Tensor, weight: Tensor) -> Tensor:
-    """(batch, in, row, column), (in, out, *kernel) -> (out, *kernel, batch, row, column) in float32."""
-    rows = x.permute(0, 2, 3, 1)
+def _rows_and_weights(inputs: Sequence[Tensor], weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """(batch * row * column, in) and (in, out * kernel) of each of the inputs."""
+    rows = [x.permute(0, 2, 3, 1).flatten(0, 2) for x in inputs]
+    return zip(rows, torch.split(weight.flatten(1), [x.shape[1] for x in inputs]), strict=True)
+
+
+def through_taps(inputs: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """What the inputs of `spread` give through each tap: (out, *kernel, batch, row, column), in float32."""
     with by_onednn(rounded=False):
-        planes = torch.mm(weight.flatten(1).T, rows.flatten(0, 2).T)
-    return planes.float().view(*weight.shape[1:], *rows.shape[:3])
+        planes = [torch.mm(part.T, rows.T).float() for rows, part in _rows_and_weights(inputs, weight)]
+    n_batch, _, *size = inputs[0].shape
+    total = planes[0]
+    for other in planes[1:]:
+        total += other
+    return total.view(*weight.shape[1:], n_batch, *size)
 
 
 def summed(planes: Tensor, bias: Tensor, stride: Pair, padding: Pair, size: Pair) -> Tensor:
