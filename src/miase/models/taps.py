@@ -24,8 +24,8 @@ def spread(
     """The transposed convolution, in float32.
 
     Args:
-        inputs: whose channels, one after another, are those that are convolved, (batch, in, row, column) each,
-            channels last in memory.
+        inputs: whose channels are convolved, one's after the other's, (batch, in, row, column) each, channels
+            last in memory.
         weight: (in, out, *kernel).
         bias: (out,).
         stride: of rows and columns.
