@@ -32,6 +32,7 @@ def interleave(real: Tensor, imag: Tensor) -> Tensor:
 
 
 NARROW = 2  # values along the last axis
+SLOPE = 0.01  # of the LeakyReLU
 
 
 def convolve(
@@ -84,10 +85,15 @@ class ComplexConv2d(_ComplexWeight):
         rows_imag = torch.stack((self.weight_imag, self.weight_real), dim=2)
         return torch.stack((rows_real, rows_imag), dim=1).flatten(0, 1).flatten(1, 2)
 
-    def forward(self, x: Tensor, *, with_bias: bool = True) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
+        return self.convolved(x, self.bias)
+
+    def convolved(self, x: Tensor, bias: Tensor | None, *, scale: Tensor | None = None) -> Tensor:
+        """`forward` with another bias, or none, and the weights of each output channel times ``scale``."""
         weight = self.block_weight().transpose(2, 3)
-        bias = self.bias if with_bias else None
+        if scale is not None:
+            weight = weight * scale[:, None, None, None]
         return convolve(F.conv2d, x, weight, bias, self.stride[::-1], self.padding[::-1])
 
 
@@ -111,24 +117,32 @@ class ComplexConvTranspose2d(_ComplexWeight):
         from_imag = torch.stack((-self.weight_imag, self.weight_real), dim=2)
         return torch.stack((from_real, from_imag), dim=1).flatten(0, 1).flatten(1, 2)
 
-    def forward(self, x: Tensor, size: Pair, *skipped: Tensor, with_bias: bool = True) -> Tensor:
+    def forward(self, x: Tensor, size: Pair, *skipped: Tensor) -> Tensor:
         """(batch, 2 * in_channels, frame', freq') -> (batch, 2 * out_channels, *size).
 
         The last of the input's channels may be ``skipped``.
         """
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.convolved(concatenated(x, *skipped), self.bias, size)
+        if len(self.bias) <= MOST_CHANNELS:
+            weight = self.block_weight().transpose(2, 3)
+            return spread((x, *skipped), weight, self.bias, self.stride[::-1], self.padding[::-1], size)
+        # With a bias oneDNN goes back in up to four times the time.
+        y = self.convolved(concatenated(x, *skipped), None, size)
+        return y.add_(self.bias.to(y.dtype)[:, None, None])
+
+    def convolved(self, x: Tensor, bias: Tensor | None, size: Pair, *, scale: Tensor | None = None) -> Tensor:
+        """`forward` with another bias, or none, and the weights of each output channel times ``scale``."""
         stride, padding = self.stride[::-1], self.padding[::-1]
-        extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
         weight = self.block_weight().transpose(2, 3)
-        bias = self.bias if with_bias else None
-        by_taps = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if by_taps and bias is not None and weight.shape[1] <= MOST_CHANNELS:
-            return spread((x, *skipped), weight, bias, stride, padding, size)
-        x = concatenated(x, *skipped)
-        if x.device.type != "cpu":
-            return convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
-        # With a bias oneDNN takes up to twice the time forth, and up to four times back.
-        y = convolve(F.conv_transpose2d, x, weight, None, stride, padding, extra)
-        return y if bias is None else y.add_(bias.to(y.dtype)[:, None, None])
+        if scale is not None:
+            weight = weight * scale[:, None, None]
+        extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
+        if bias is not None and x.device.type == "cpu":
+            # With a bias oneDNN is slow at borders that no tap reaches.
+            extra = [step - 1 for step in stride]
+        y = convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
+        return y[:, :, : size[0], : size[1]]
 
 
 def concatenated(x: Tensor, *skipped: Tensor) -> Tensor:
@@ -167,24 +181,37 @@ class ComplexBlock(nn.Module):
 
     def forward(self, x: Tensor, *size: Pair) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
-        if type(self.norm) is nn.BatchNorm2d and (self.norm.training or not torch.is_grad_enabled()):
-            y = self._normed_without_bias(self.conv(x, *size, with_bias=False))
+        norm = self.norm
+        if norm.training and type(norm) is nn.BatchNorm2d:
+            y = self._normed(self.conv.convolved(x, None, *size))
+        elif norm.training or torch.is_grad_enabled():
+            y = norm(self.conv(x, *size))
         else:
-            y = self.norm(self.conv(x, *size))
-        return F.leaky_relu(y, 0.01, inplace=True)
+            scale, bias = self.scale_and_bias()
+            y = self.conv.convolved(x, bias, *size, scale=scale)
+        return F.leaky_relu(y, SLOPE, inplace=y.is_contiguous(memory_format=torch.channels_last))
 
-    def _normed_without_bias(self, x: Tensor) -> Tensor:
-        """The norm of x and the bias, which the mean takes out again, so that it need not be added."""
+    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+        """What the norm makes of the convolution in evaluation mode, for each of its output channels.
+
+        Its weights times g / s, and for its bias b (b - m) g / s + b', with m, s, g and b' those of the norm.
+        """
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return scale, (self.conv.bias - norm.running_mean) * scale + norm.bias
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """The norm, in training, of x and the bias, which the mean takes out: it need not be added."""
         norm, bias = self.norm, self.conv.bias
         assert norm.running_mean is not None
         assert norm.num_batches_tracked is not None
         with torch.no_grad():
             mean = norm.running_mean - bias
         beta = norm.bias + 0 * bias  # the bias has a gradient, of zero
-        y = F.batch_norm(
-            x, mean, norm.running_var, norm.weight, beta, norm.training, norm.momentum or 0.0, norm.eps
-        )
-        if norm.training and norm.momentum:
+        y = F.batch_norm(x, mean, norm.running_var, norm.weight, beta, True, norm.momentum or 0.0, norm.eps)
+        if norm.momentum:
             with torch.no_grad():
                 norm.num_batches_tracked += 1
                 norm.running_mean.copy_(mean + bias)

@@ -67,7 +67,7 @@ class Folded(NamedTuple):
 
 
 def fold(layer: ComplexBlock | ComplexConvTranspose2d, n_skipped: int, dtype: torch.dtype) -> Folded:
-    """The convolution with its batch norm: W g / s and (b - m) g / s + b' for a norm of m, s, g and b'.
+    """The convolution with its batch norm.
 
     Args:
         layer: with a norm, or without one.
@@ -80,11 +80,7 @@ def fold(layer: ComplexBlock | ComplexConvTranspose2d, n_skipped: int, dtype: to
     n_in = conv.weight_real.shape[0 if transposed else 1]
     scale, bias = torch.ones_like(conv.bias), conv.bias.detach()
     if isinstance(layer, ComplexBlock):
-        norm = layer.norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        bias = (bias - norm.running_mean) * scale + norm.bias
+        scale, bias = layer.scale_and_bias()
     along = (1, -1, 1, 1) if transposed else (-1, 1, 1, 1)
     scales: tuple[Tensor, ...] = ()
     three = dtype == torch.float32 and min(n_in, n_out) >= FEWEST

@@ -5,9 +5,8 @@ import copy
 import torch
 from torch import Tensor
 
+from miase.models.complex import SLOPE
 from miase.models.folding import Parts, real_and_imag
-
-SLOPE = 0.01  # of the LeakyReLU
 
 
 class Waiting:
