@@ -137,12 +137,13 @@ class ComplexConvTranspose2d(_ComplexWeight):
         weight = self.block_weight().transpose(2, 3)
         if scale is not None:
             weight = weight * scale[:, None, None]
-        extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
         if bias is not None and x.device.type == "cpu":
             # With a bias oneDNN is slow at borders that no tap reaches.
-            extra = [step - 1 for step in stride]
-        y = convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
-        return y[:, :, : size[0], : size[1]]
+            most = [step - 1 for step in stride]
+            y = convolve(F.conv_transpose2d, x, weight, bias, stride, padding, most)
+            return y[:, :, : size[0], : size[1]]
+        extra = [size[i] - ((x.shape[2 + i] - 1) * stride[i] + 1) for i in range(2)]
+        return convolve(F.conv_transpose2d, x, weight, bias, stride, padding, extra)
 
 
 def concatenated(x: Tensor, *skipped: Tensor) -> Tensor:
