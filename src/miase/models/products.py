@@ -52,7 +52,8 @@ def rounds() -> bool:
         return True  # others may round by the shape
     factors = torch.full((1, 64, 64), 1 + 2**-12)
     with _rounding:
-        return bool((torch.bmm(factors, factors) != 64 * (1 + 2**-12) ** 2).any())
+        errors = torch.bmm(factors, factors) - 64 * (1 + 2**-12) ** 2
+    return bool(errors.abs().max() > 1e-3)  # of rounded factors 0.03, of precise ones the last digits
 
 
 def by_onednn(*, rounded: bool) -> AbstractContextManager[None]:
