@@ -6,7 +6,6 @@ needed, and weights that are kept for the way back and normed only after what th
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -40,13 +39,9 @@ def attend(qkv: Tensor, *, rounded: bool = False) -> Tensor:
     return _attend(qkv, rounded)[0]
 
 
-def _products(n_steps: int, rounded: bool) -> AbstractContextManager[None]:
-    return by_onednn(rounded=rounded) if n_steps >= FEWEST_STEPS else nullcontext()
-
-
 def _powers(q: Tensor, k: Tensor, rounded: bool, *, shifted: bool) -> Tensor:
     """Of the scores, powers of two, (row * head, step of k, step of q); ``shifted`` to 1 for the largest."""
-    with _products(q.shape[1], rounded):
+    with by_onednn(rounded=rounded, large=q.shape[1] >= FEWEST_STEPS):
         scores = torch.bmm(k, q.transpose(1, 2))
     if shifted:
         scores -= scores.amax(1, keepdim=True)
@@ -65,7 +60,7 @@ def _attend(qkv: Tensor, rounded: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         weights = _powers(q, k, rounded, shifted=True)
         norm = weights.sum(1, keepdim=True)
     norm = norm.reciprocal_()
-    with _products(n_steps, rounded):
+    with by_onednn(rounded=rounded, large=n_steps >= FEWEST_STEPS):
         attended = torch.bmm(v.transpose(1, 2), weights)  # (row * head, width, step)
     attended *= norm
     by_step = attended.view(n_rows, n_heads * width, n_steps).transpose(1, 2).contiguous()
@@ -89,7 +84,7 @@ class _AttentionAndBack(torch.autograd.Function):
         grad = grad.transpose(1, 2).contiguous().view_as(attended).mul(norm)
         shared = (grad * attended).sum(1, keepdim=True)
         of_qkv = grad.new_empty(3, *attended.shape)
-        with _products(n_steps, ctx.rounded):
+        with by_onednn(rounded=ctx.rounded, large=n_steps >= FEWEST_STEPS):
             of_scores = torch.bmm(v, grad).sub_(shared).mul_(weights)
             torch.bmm(k.transpose(1, 2), of_scores, out=of_qkv[0])
             torch.bmm(q.transpose(1, 2), of_scores.transpose(1, 2), out=of_qkv[1])

@@ -119,7 +119,7 @@ class DCUNet(nn.Module):
             x = in_windows(bottleneck, x.transpose(2, 3), self.config.window_frames // self.frame_stride)
             x = x.transpose(2, 3)
             x = x.contiguous(memory_format=torch.channels_last)  # which makes the decoder's layers faster
-        skipped[-1:] = []  # the bottleneck had it
+        skipped.pop()  # the bottleneck had it
         for i, block in enumerate(self.decoder):
             x = self._through(block, concatenated(x, skipped.pop()) if i else x, sizes.pop())
         result: Tensor = self.mask_out(x, sizes.pop(), *skipped)

@@ -56,13 +56,14 @@ def rounds() -> bool:
     return bool(errors.abs().max() > 1e-3)  # of rounded factors 0.03, of precise ones the last digits
 
 
-def by_onednn(*, rounded: bool) -> AbstractContextManager[None]:
+def by_onednn(*, rounded: bool, large: bool = True) -> AbstractContextManager[None]:
     """Within it products of float32 matrices are oneDNN's, unless that would round what it must not.
 
     Args:
         rounded: whether factors may be rounded to bfloat16.
+        large: whether the products are so large that it pays.
     """
-    return nullcontext() if _matmul is None or (not rounded and rounds()) else _rounding
+    return _rounding if large and _matmul is not None and (rounded or not rounds()) else nullcontext()
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None, *, rounded: bool) -> Tensor:

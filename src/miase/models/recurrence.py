@@ -7,7 +7,6 @@ time of tanh: k' = s + z (k - s), with s = sigmoid(a + r u); `logistic_weights` 
 PyTorch's own recurrence does one unit and one direction at a time, and remembers each operation of each step.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -19,10 +18,6 @@ from miase.models.products import by_onednn
 sigmoid_back = torch.ops.aten.sigmoid_backward  # g y (1 - y), of y the output
 START = 0.5  # k of h = 0
 MANY_ROWS = 128  # from which on oneDNN is faster, in float32: states are not rounded
-
-
-def _products(n_rows: int) -> AbstractContextManager[None]:
-    return by_onednn(rounded=False) if n_rows >= MANY_ROWS else nullcontext()
 
 
 class LogisticWeights(NamedTuple):
@@ -105,7 +100,7 @@ def _steps(inputs: Tensor, from_state: Tensor, state_bias: Tensor, kept: _Kept |
     steps = zip(
         *(t.unbind(1) for t in (*given, to_gates, *to_gates.chunk(2, dim=-1), to_new, states)), strict=True
     )
-    with _products(n_rows):
+    with by_onednn(rounded=False, large=n_rows >= MANY_ROWS):
         for step, (for_gates, for_new, gates, reset, update, new, to_state) in enumerate(steps):
             torch.baddbmm(state_bias, state, from_state, out=recurrent)
             torch.add(for_gates, of_gates, out=gates).sigmoid_()
@@ -148,7 +143,7 @@ class _StepsAndBack(torch.autograd.Function):
         straight = torch.empty_like(states[:, 0])
         weight_back = weight.transpose(1, 2)
         given, kept, of_state, of_gate = (t.unbind(1) for t in (grad, update, of_states, slopes))
-        with _products(n_rows):
+        with by_onednn(rounded=False, large=n_rows >= MANY_ROWS):
             for step in range(n_steps - 1, 0, -1):
                 of_gate[step].mul_(of_state[step].unsqueeze(2))
                 torch.addcmul(given[step - 1], of_state[step], kept[step], out=straight)
