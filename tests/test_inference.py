@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from miase.config import ModelConfig
-from miase.models import MODELS, build_model
+from miase.models import MODELS, build_model, layers
 from miase.models.attention import attend
 from miase.models.grouped import GroupedBottleneck
 from miase.models.inference import FusedNetwork
@@ -61,6 +61,23 @@ def test_masks_in_pieces_are_those_of_the_whole(name, sizes, n_frames):
     stream = FusedNetwork(model).stream()
     pieces = [stream.feed(piece, last=last) for piece, last in in_pieces(features, sizes)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), outputs[0][0], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n_frames", [2, 64, 101])
+def test_masks_do_not_depend_on_how_many_frames_a_layer_takes_at_once(monkeypatch, name, dtype, n_frames):
+    network = FusedNetwork(trained(name=name, n_fft=128, hop_length=32), dtype)
+    features = torch.randn(n_frames, 65, 2)
+    whole = network.stream().feed(features, last=True)
+    errors = []
+    monkeypatch.setattr(layers, "_AT_ONCE", 1)
+    for at_once in (1, 3):
+        monkeypatch.setattr(layers, "_FEWEST_AT_ONCE", at_once)
+        stream = network.stream()
+        pieces = torch.cat([stream.feed(features[:50]), stream.feed(features[50:], last=True)], dim=1)
+        errors.append(((pieces - whole).norm() / whole.norm()).item())
+    assert max(errors) < (1e-6 if dtype == torch.float32 else 1e-2)
 
 
 @pytest.mark.parametrize("name", MODELS)

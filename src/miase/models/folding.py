@@ -27,18 +27,16 @@ class Folded(NamedTuple):
     """A convolution over (frame, freq), plain or transposed.
 
     Attributes:
-        weight: as torch has it.
-        bias: of each channel that the real convolution gives.
-        groups: 1, or 3 for the products of x_r + x_i, x_r and x_i.
+        weights: as torch has them, one, or three for the products of x_r + x_i, x_r and x_i.
+        biases: of the channels that each of them gives.
         scales: what k is multiplied with in y_r and in y_i, where there are three products.
         kernel: (frame, freq).
         stride: (frame, freq).
         n_channels: that come out, real and imaginary ones.
     """
 
-    weight: Tensor
-    bias: Tensor
-    groups: int
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
     scales: tuple[Tensor, ...]
     kernel: Pair
     stride: Pair
@@ -56,13 +54,20 @@ class Folded(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Folded":
         """The same in another precision."""
-        return self._replace(weight=self.weight.to(dtype), bias=self.bias.to(dtype))
+        return self._replace(
+            weights=tuple(weight.to(dtype) for weight in self.weights),
+            biases=tuple(bias if bias is None else bias.to(dtype) for bias in self.biases),
+        )
 
-    def parts(self, output: Tensor) -> Parts:
-        """Of what the real convolution gives, the result; (frame, freq, channel), used up."""
-        if self.groups == 1:
-            return (output,)
-        shared, of_real, of_imag = output.chunk(3, dim=-1)
+    def none(self, n_freq: int) -> Parts:
+        """An output without frames."""
+        return (self.weights[0].new_empty(0, n_freq, self.n_channels),)
+
+    def parts(self, outputs: list[Tensor]) -> Parts:
+        """Of what the real convolutions give, the result; (frame, freq, channel) each, used up."""
+        if len(outputs) == 1:
+            return (outputs[0],)
+        shared, of_real, of_imag = outputs
         return of_imag.addcmul_(shared, self.scales[0]), of_real.addcmul_(shared, self.scales[1])
 
 
@@ -88,18 +93,17 @@ def fold(layer: ComplexBlock | ComplexConvTranspose2d, n_skipped: int, dtype: to
         scales = (scale[0::2].clone(), scale[1::2].clone())
         real, imag = conv.weight_real.detach(), conv.weight_imag.detach()
         products = real, (imag - real) * scales[1].view(along), -(real + imag) * scales[0].view(along)
-        weight = torch.cat(products)  # torch has groups along the first axis of either kind
-        bias = torch.cat((torch.zeros_like(bias[0::2]), bias[1::2], bias[0::2]))
+        weights: tuple[Tensor, ...] = products
+        biases: tuple[Tensor | None, ...] = (None, bias[1::2].clone(), bias[0::2].clone())
     else:
         weight = conv.block_weight() * scale.view(along)
         given = torch.cat((_apart(n_in - n_skipped), 2 * (n_in - n_skipped) + _apart(n_skipped)))
         for axis, order in enumerate((given, _apart(n_out)) if transposed else (_apart(n_out), given)):
             weight = weight.index_select(axis, order.to(weight.device))
-        bias = bias[_apart(n_out).to(bias.device)]
+        weights, biases = (weight,), (bias[_apart(n_out).to(bias.device)],)
     return Folded(
-        weight.transpose(2, 3).contiguous(memory_format=torch.channels_last),
-        bias,
-        3 if three else 1,
+        tuple(w.transpose(2, 3).contiguous(memory_format=torch.channels_last) for w in weights),
+        biases,
         scales,
         (conv.weight_real.shape[3], conv.weight_real.shape[2]),
         (conv.stride[1], conv.stride[0]),
