@@ -28,7 +28,7 @@ from miase.models.layers import (
     through,
 )
 
-_PIECE = 400_000  # values of a spectrum that are best given at once; measured by benchmarks/speed.py
+_PIECE = 1 << 17  # values of a spectrum that are best given at once; measured by benchmarks/speed.py
 # glibc gives back, and must ask for again, what is larger than the largest block that was freed so far, which
 # counts up to 32 MiB: one such block, never written to, saves a tenth of the time.
 _LARGEST_KEPT = 33_500_000
