@@ -2,15 +2,15 @@
 
     python benchmarks/speed.py [--seconds 60] [--repeats 3] [--hour]
 
-CPU time of one thread, ways taken in turn, medians. --hour also runs the command on one minute and on an hour
-of sound and measures its memory. Writes benchmarks/results/speed.json.
+CPU time of one thread, ways taken in turn, each in a process of its own, medians. --hour also runs the
+command on one minute and on an hour of sound and measures its memory. Writes benchmarks/results/speed.json.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from plain import PlainDCUNet
 from roofline import floor_seconds, measure_ceiling, parts_of
+from turns import by_turns, ratios
 
 from miase import Enhancer
 from miase.config import ModelConfig
-from miase.models import MODELS, DCUNet, build_model
+from miase.models import MODELS, build_model
 from miase.models.inference import FusedNetwork
 from miase.streaming import ModelStream
 from miase.writing import SoundWriter
@@ -33,6 +34,7 @@ from miase.writing import SoundWriter
 ROOT = Path(__file__).parents[1]
 PUBLISHED = {"sample_rate": 48000, "n_fft": 3072, "hop_length": 768, "n_blocks": 6}
 PACKAGES = ("torch", "numpy", "onnxruntime", "soundfile", "soxr")
+WAYS = ("plain", "plain by windows", "module", "prepared", "bfloat16")
 N_WINDOWS = 1  # of 256 frames at once, as Enhancer has it for files
 
 
@@ -55,17 +57,14 @@ def main() -> None:
         name: roofline(ModelConfig(name, **PUBLISHED), results["ceiling"]) for name in MODELS
     }
     results["roofline"]["default"] = roofline(packaged.model.config, results["ceiling"])
-    published = build_model(ModelConfig("dcunet10_ctstm", **PUBLISHED)).eval()
-    for name, model in (("dcunet10_ctstm at 48 kHz", published), ("default", packaged.model)):
-        ways = ways_of(model, arguments.seconds)
-        if name == "default":
-            ways |= onnx_ways(arguments.seconds)
-        results[name] = compare(ways, arguments.repeats, arguments.seconds)
-        key = "default" if name == "default" else "dcunet10_ctstm"
-        floor = results["roofline"][key]["floor_seconds"]
-        results[name]["over_floor"] = {
-            way: seconds / arguments.seconds / floor for way, seconds in results[name]["cpu_seconds"].items()
-        }
+    for network, name in (("dcunet10_ctstm", "dcunet10_ctstm at 48 kHz"), ("default", "default")):
+        ways = WAYS if network != "default" else (*WAYS, "onnxruntime")
+        prepare = functools.partial(prepared, network, arguments.seconds)
+        results[name] = ratios(by_turns(prepare, ways, arguments.repeats, settling=1), "prepared")
+        cpu_seconds = results[name]["cpu_seconds"]
+        results[name]["times_real_time"] = {way: arguments.seconds / s for way, s in cpu_seconds.items()}
+        floor = results["roofline"][network]["floor_seconds"]
+        results[name]["over_floor"] = {way: s / arguments.seconds / floor for way, s in cpu_seconds.items()}
         show(name, results[name])
     results["streaming"] = streaming(packaged, min(arguments.seconds, 20.0))
     show("streaming", results["streaming"])
@@ -104,58 +103,42 @@ def roofline(config: ModelConfig, ceiling: dict) -> dict:
     }
 
 
-def ways_of(model: DCUNet, seconds: float) -> dict[str, Callable[[], object]]:
-    """The plain network on the whole recording and by windows, ours in PyTorch, prepared, and in bfloat16."""
+def prepared(network: str, seconds: float, way: str) -> Callable[[], object]:
+    """One of the ways to enhance so many seconds of sound, which waits to be timed.
+
+    The plain network on the whole recording and by windows, ours in PyTorch, prepared, in bfloat16, and on
+    onnxruntime.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if way == "onnxruntime":
+        return on_onnxruntime(network, seconds)
+    if network == "default":
+        model = Enhancer.from_pretrained(device="cpu").model
+    else:
+        model = build_model(ModelConfig(network, **PUBLISHED)).eval()
     noisy = 0.1 * torch.randn(1, round(seconds * model.sample_rate))
-    network, rounded = FusedNetwork(model), FusedNetwork(model, torch.bfloat16)
-
-    def prepared(network: FusedNetwork) -> object:
-        return ModelStream(model, network, network.piece, N_WINDOWS).feed(noisy[0].numpy(), last=True)
-
-    return {
-        "plain": lambda: PlainDCUNet(model)(noisy),
-        "plain by windows": lambda: PlainDCUNet(model, model.config.window_frames)(noisy),
-        "module": lambda: model(noisy),
-        "prepared": lambda: prepared(network),
-        "bfloat16": lambda: prepared(rounded),
-    }
+    if way in {"prepared", "bfloat16"}:
+        fused = FusedNetwork(model, torch.bfloat16 if way == "bfloat16" else torch.float32)
+        return lambda: ModelStream(model, fused, fused.piece, N_WINDOWS).feed(noisy[0].numpy(), last=True)
+    whole = {
+        "plain": PlainDCUNet(model),
+        "plain by windows": PlainDCUNet(model, model.config.window_frames),
+        "module": model,
+    }[way]
+    return torch.inference_mode()(lambda: whole(noisy))
 
 
-def onnx_ways(seconds: float) -> dict[str, Callable[[], object]]:
-    """The packaged model on onnxruntime."""
+def on_onnxruntime(model: str, seconds: float) -> Callable[[], object]:
+    """A packaged model."""
     from miase.export import export_onnx
     from miase.onnx_enhancer import open_session
 
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx("default", Path(folder) / "a.onnx")
+        export_onnx(model, Path(folder) / "a.onnx")
         session = open_session(Path(folder) / "a.onnx", 1)
     noisy = 0.1 * np.random.default_rng(0).standard_normal((1, round(seconds * 16000)), np.float32)
-    return {"onnxruntime": lambda: session.run(None, {"noisy": noisy})}
-
-
-def compare(ways: dict[str, Callable[[], object]], repeats: int, seconds: float) -> dict:
-    """CPU seconds of each way with so many of sound, taken in turn, and what they are to others."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.process_time()
-            with torch.inference_mode():
-                way()
-            times[name].append(time.process_time() - start)
-    result = ratios(times, "prepared")
-    result["times_real_time"] = {name: seconds / s for name, s in result["cpu_seconds"].items()}
-    return result
-
-
-def ratios(times: dict[str, list[float]], ours: str) -> dict:
-    """Medians, and those of the ratios to one of the ways."""
-    return {
-        "cpu_seconds": {name: statistics.median(values) for name, values in times.items()},
-        f"times_as_long_as_{ours}": {
-            name: statistics.median(a / b for a, b in zip(values, times[ours], strict=True))
-            for name, values in times.items()
-        },
-    }
+    return lambda: session.run(None, {"noisy": noisy})
 
 
 def streaming(enhancer: Enhancer, seconds: float) -> dict:

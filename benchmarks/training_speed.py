@@ -9,14 +9,13 @@ way back. Writes benchmarks/results/training_speed.json.
 
 import argparse
 import json
-import multiprocessing
-import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from plain import PlainDCUNet
-from speed import PUBLISHED, machine, ratios, show
+from speed import PUBLISHED, machine, show
+from turns import by_turns, ratios
 
 from miase.config import ModelConfig
 from miase.losses import weighted_sdr
@@ -36,32 +35,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    spawn = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    processes = []
-    for way in WAYS:
-        pipes[way], theirs = spawn.Pipe()
-        processes.append(spawn.Process(target=steps, args=(way, theirs), daemon=True))
-        processes[-1].start()
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(SETTLING + arguments.repeats):
-        for way, pipe in pipes.items():
-            pipe.send(True)
-            times[way].append(pipe.recv())
-    for pipe, process in zip(pipes.values(), processes, strict=True):
-        pipe.send(False)
-        process.join()
-    kept = {way: values[SETTLING:] for way, values in times.items()}
-    results = {"machine": machine(), "training step": ratios(kept, "module")}
+    times = by_turns(prepared, WAYS, arguments.repeats, SETTLING)
+    results = {"machine": machine(), "training step": ratios(times, "module")}
     show("training step", results["training step"])
     arguments.results.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def steps(way: str, pipe: Connection) -> None:
-    """A pass without gradient, and one with it and its way back, on 2 x 165 000 samples, when asked for.
-
-    Sends the CPU seconds of each.
-    """
+def prepared(way: str) -> Callable[[], object]:
+    """A pass without gradient, and one with it and its way back, on 2 x 165 000 samples."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build_model(ModelConfig("dcunet10_ctstm", **PUBLISHED))
@@ -69,8 +50,8 @@ def steps(way: str, pipe: Connection) -> None:
     network = PlainDCUNet(model) if way == "plain" else model
     if way != "plain":
         keep_memory()
-    while pipe.recv():
-        start = time.process_time()
+
+    def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=way == "bfloat16"):
             model.eval()
             with torch.no_grad():
@@ -79,7 +60,8 @@ def steps(way: str, pipe: Connection) -> None:
             estimate = network(noisy)
         model.zero_grad()
         weighted_sdr(noisy, estimate, target).mean().backward()
-        pipe.send(time.process_time() - start)
+
+    return step
 
 
 if __name__ == "__main__":

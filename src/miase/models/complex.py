@@ -31,6 +31,11 @@ def interleave(real: Tensor, imag: Tensor) -> Tensor:
     return torch.stack((real, imag), dim=2).flatten(1, 2)
 
 
+def eager_cpu(x: Tensor) -> bool:
+    """Whether ``x`` is computed with on a CPU, one operation after the other: where our own ways back pay."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 NARROW = 2  # values along the last axis
 SLOPE = 0.01  # of the LeakyReLU
 
@@ -122,17 +127,17 @@ class ComplexConvTranspose2d(_ComplexWeight):
 
         The last of the input's channels may be ``skipped``.
         """
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return self.convolved(concatenated(x, *skipped), self.bias, size)
-        if len(self.bias) <= MOST_CHANNELS:
+        if len(self.bias) <= MOST_CHANNELS and eager_cpu(x):
             weight = self.block_weight().transpose(2, 3)
             return spread((x, *skipped), weight, self.bias, self.stride[::-1], self.padding[::-1], size)
-        # With a bias oneDNN goes back in up to four times the time.
-        y = self.convolved(concatenated(x, *skipped), None, size)
-        return y.add_(self.bias.to(y.dtype)[:, None, None])
+        return self.convolved(concatenated(x, *skipped), self.bias, size)
 
     def convolved(self, x: Tensor, bias: Tensor | None, size: Pair, *, scale: Tensor | None = None) -> Tensor:
         """`forward` with another bias, or none, and the weights of each output channel times ``scale``."""
+        if bias is not None and x.device.type == "cpu" and torch.is_grad_enabled():
+            # With a bias oneDNN goes back in up to four times the time.
+            y = self.convolved(x, None, size, scale=scale)
+            return y.add_(bias.to(y.dtype)[:, None, None])
         stride, padding = self.stride[::-1], self.padding[::-1]
         weight = self.block_weight().transpose(2, 3)
         if scale is not None:
@@ -154,7 +159,7 @@ def concatenated(x: Tensor, *skipped: Tensor) -> Tensor:
     """
     if not skipped:
         return x
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not eager_cpu(x):
         return torch.cat((x, *skipped), dim=1)
     result: Tensor = _Concatenated.apply(x, *skipped)  # type: ignore[no-untyped-call]
     return result
@@ -182,11 +187,10 @@ class ComplexBlock(nn.Module):
 
     def forward(self, x: Tensor, *size: Pair) -> Tensor:
         """(batch, 2 * in_channels, frame, freq) -> (batch, 2 * out_channels, frame', freq')."""
-        norm = self.norm
-        if norm.training and type(norm) is nn.BatchNorm2d:
+        if self.norm.training and type(self.norm) is not nn.BatchNorm2d:  # but one of several processes
+            y = self.norm(self.conv(x, *size))
+        elif self.norm.training:
             y = self._normed(self.conv.convolved(x, None, *size))
-        elif norm.training or torch.is_grad_enabled():
-            y = norm(self.conv(x, *size))
         else:
             scale, bias = self.scale_and_bias()
             y = self.conv.convolved(x, bias, *size, scale=scale)

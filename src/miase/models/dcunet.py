@@ -18,6 +18,7 @@ from miase.models.complex import (
     ComplexConv2d,
     ComplexConvTranspose2d,
     concatenated,
+    eager_cpu,
 )
 from miase.models.convolution import Pair
 from miase.models.grouped import GroupedBottleneck
@@ -128,7 +129,7 @@ class DCUNet(nn.Module):
     def _bottleneck(self, x: Tensor) -> Tensor:
         """The bottleneck, on a CPU with its parts side by side, and in float32, in which they are faster."""
         assert self.bottleneck is not None
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not eager_cpu(x):
             y: Tensor = self.bottleneck(x)
             return y
         rounded = torch.is_autocast_enabled("cpu")

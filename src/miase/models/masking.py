@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from miase.models.complex import eager_cpu
+
 FLOOR = 1e-12  # beside the square of a magnitude, whose root then has a slope everywhere
 
 
@@ -24,7 +26,7 @@ def masked(output: Tensor, spectrum: Tensor, exponent: float = 1.0) -> Tensor:
     Returns:
         (batch, freq, frame, 2), in float32.
     """
-    if output.device.type != "cpu" or torch.compiler.is_compiling() or spectrum.requires_grad:
+    if not eager_cpu(output) or spectrum.requires_grad:
         mask = bounded_mask(output.float().permute(0, 3, 2, 1), exponent)
         return complex_multiply(mask, spectrum)
     real, imag = output.float().unbind(1)
