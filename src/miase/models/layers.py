@@ -5,7 +5,6 @@ keeps the few that its next output needs.
 """
 
 import copy
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -23,6 +22,7 @@ Pieces = Iterator[tuple[Parts, bool]]  # frames, and whether they are the last t
 # Measured by benchmarks/speed.py:
 _AT_ONCE = 1 << 20  # values that go in and out when a layer computes, which stay in the caches,
 _FEWEST_AT_ONCE = 16  # but as many frames at least, as calls cost time, and frames that are seen again
+_ALL = 1 << 40  # frames
 
 
 class Layer(Protocol):
@@ -74,7 +74,7 @@ def noted(pieces: Pieces, waiting: Waiting) -> Pieces:
 def _at_once(n_values: float, like: Tensor) -> int:
     """Frames that a layer best takes at once, which has this many values of input and output for each."""
     if like.device.type != "cpu":
-        return sys.maxsize
+        return _ALL
     return max(_FEWEST_AT_ONCE, round(_AT_ONCE / n_values))
 
 
@@ -239,7 +239,7 @@ class Windows:
         self._bottleneck = bottleneck
         self._window = window
         self._n_windows = n_windows
-        self.at_once = n_windows * window or sys.maxsize
+        self.at_once = n_windows * window or _ALL
         self.waiting = Waiting(0, n_freq, last.weights[0].float(), last.n_channels)
         self._before = self.waiting.frames(0)[0]  # the last window's frames
 
