@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
+from scipy.signal import resample_poly
 
 from miase.audio import load
 from miase.writing import save
@@ -261,15 +263,23 @@ def test_a_dropped_file_is_enhanced_heard_and_saved_as_by_the_command(visit, tmp
     assert Path(download.value.path()).read_bytes() == ours.read_bytes()
 
 
-def test_the_better_way_is_that_of_the_command(visit, tmp_path):
+@pytest.mark.parametrize(
+    ("switch", "option"), [("#shifts", ("--shifts", "4")), ("#hear", ("--high-band", "hear"))]
+)
+def test_a_switch_does_what_the_option_of_the_command_does(visit, tmp_path, switch, option):
+    noisy = tmp_path / "noisy.flac"
+    samples, rate = sf.read(NOISY)
+    # Hiss up to 16 kHz, twice the model's band.
+    hiss = 0.01 * np.random.default_rng(0).standard_normal(2 * len(samples))
+    sf.write(noisy, resample_poly(samples, 2, 1) + hiss, 2 * rate)
     page = visit(viewport={"width": 1280, "height": 900})
-    page.check("#shifts")
-    drop(page, NOISY)
+    page.check(switch)
+    drop(page, noisy)
     ready(page)
     with page.expect_download() as download:
         page.click("#download")
     ours = tmp_path / "command.flac"
-    command = ["enhance", str(NOISY), "-o", str(ours), "--shifts", "4"]
+    command = ["enhance", str(noisy), "-o", str(ours), *option]
     subprocess.run([sys.executable, "-m", "miase", *command], check=True, capture_output=True)
     assert Path(download.value.path()).read_bytes() == ours.read_bytes()
 

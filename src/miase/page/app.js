@@ -97,7 +97,11 @@ $("zip").addEventListener("click", () => {
 
 // ---- the start
 
-const how = () => ({ model: $("model").value, shifts: $("shifts").checked ? $("shifts").value : 1 });
+const how = () => ({
+  model: $("model").value,
+  shifts: $("shifts").checked ? $("shifts").value : 1,
+  ...($("hear").checked && { high_band: $("hear").value }),
+});
 const add = (file) => files.add(file, how());
 
 async function begin() {

@@ -11,7 +11,7 @@ export class Files extends EventTarget {
   #followed = new Map(); // id of a job -> what ends asking for it
   atOnce = AT_ONCE;
 
-  // how: what is asked of the server beside the file, as { model, shifts }.
+  // how: what is asked of the server beside the file, as { model, shifts, high_band }.
   add(file, how) {
     const item = { file, name: file.name, how, state: "waiting", stage: "preview", preview: null, job: null, error: "" };
     this.items.push(item);

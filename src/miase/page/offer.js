@@ -5,6 +5,7 @@ import { fail } from "./trouble.js";
 import { kilohertz } from "./words.js";
 
 const COMMON = ["WAV", "FLAC", "MP3", "OGG", "M4A"]; // formats by which a beginner sees what is meant
+const FULL_BAND = 48000; // Hz, the highest rate that a model is taken to
 const IS_LOCAL = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 
 const $ = (id) => document.getElementById(id);
@@ -38,6 +39,8 @@ function aboutModel() {
   const [short] = licence.split(";"); // what it allows in full is in the title
   $("model-about").textContent = `${kilohertz(rate)} · licence ${short}`;
   $("model-about").title = `${summary}. Licence: ${licence}`;
+  $("hear-text").textContent = `Noise above ${kilohertz(rate / 2)}, too`;
+  $("hear").parentElement.hidden = rate >= FULL_BAND;
 }
 
 $("model").addEventListener("change", aboutModel);
