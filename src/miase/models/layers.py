@@ -19,7 +19,7 @@ from miase.models.taps import summed, through_taps
 from miase.models.waiting import Waiting
 
 Pieces = Iterator[tuple[Parts, bool]]  # frames, and whether they are the last that are there for now
-# Measured by benchmarks/speed.py:
+# For each thread; measured by benchmarks/speed.py:
 _AT_ONCE = 1 << 20  # values that go in and out when a layer computes, which stay in the caches,
 _FEWEST_AT_ONCE = 16  # but as many frames at least, as calls cost time, and frames that are seen again
 _ALL = 1 << 40  # frames
@@ -75,7 +75,7 @@ def _at_once(n_values: float, like: Tensor) -> int:
     """Frames that a layer best takes at once, which has this many values of input and output for each."""
     if like.device.type != "cpu":
         return _ALL
-    return max(_FEWEST_AT_ONCE, round(_AT_ONCE / n_values))
+    return max(_FEWEST_AT_ONCE, round(_AT_ONCE / n_values)) * torch.get_num_threads()
 
 
 def _as_image(frames: Tensor) -> Tensor:
