@@ -221,6 +221,8 @@ class MaskOut:
             self._planes = torch.cat((self._planes, planes), dim=4)
             self.waiting.drop(n_frames)
         complete, after = self._progress.complete(self._planes.shape[4], size)
+        if complete.start == complete.stop:
+            return (self._planes.new_empty(2, 0, self._n_freq_out),)
         outputs = summed(self._planes, self._bias, *self._how, (complete.stop, self._n_freq_out))
         self._planes = self._planes[..., after.first - self._progress.first :, :]
         self._progress = after

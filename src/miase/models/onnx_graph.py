@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from miase.models.complex import ComplexBlock, ComplexConvTranspose2d, imag_part, interleave, real_part
+from miase.models.complex import SLOPE, ComplexBlock, ComplexConvTranspose2d, imag_part, interleave, real_part
 from miase.models.convolution import Pair
 from miase.models.dcunet import DCUNet
 from miase.models.transformer import (
@@ -140,12 +140,8 @@ class _Folded(nn.Module):
         self.active = isinstance(block, ComplexBlock)
         weight, bias = conv.block_weight().detach(), conv.bias.detach()
         if isinstance(block, ComplexBlock):
-            norm = block.norm
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = (norm.weight * (norm.running_var + norm.eps).rsqrt()).detach()
+            scale, bias = (tensor.detach() for tensor in block.scale_and_bias())
             weight = weight * scale.view((1, -1, 1, 1) if self.transposed else (-1, 1, 1, 1))
-            bias = (bias - norm.running_mean) * scale + norm.bias.detach()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
@@ -157,7 +153,7 @@ class _Folded(nn.Module):
             y = y[:, :, : like[0].shape[2], : like[0].shape[3]]
         else:
             y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-        return F.leaky_relu(y, 0.01) if self.active else y
+        return F.leaky_relu(y, SLOPE) if self.active else y
 
 
 def _bottleneck(bottleneck: nn.Module, x: Tensor) -> Tensor:
